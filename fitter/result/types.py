@@ -1,0 +1,112 @@
+"""What a finished fit holds, on the way to files. Everything is numpy, in world millimetres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fitter.capture.types import Session
+from fitter.model.morphable import MorphableModel
+
+
+@dataclass(frozen=True)
+class DenseMesh:
+    """M2: a subdivided M1 that carries the displacement, with atlas UVs."""
+
+    vertices: np.ndarray
+    """[Vd, 3] float64, world mm."""
+    normals: np.ndarray
+    """[Vd, 3] unit normals of the displaced surface."""
+    triangles: np.ndarray
+    """[Fd, 3] int64."""
+    uv: np.ndarray
+    """[Vd, 2] atlas coordinates (one per vertex; the atlas has no seam)."""
+
+
+@dataclass(frozen=True)
+class ViewResult:
+    """What the fit found for one photograph."""
+
+    name: str
+    intrinsics: np.ndarray
+    """[3, 3] px, for the undistorted photograph at full size."""
+    cam_from_world: np.ndarray
+    """[4, 4] rigid, mm."""
+    size: tuple[int, int]
+    """(height, width) of the photograph."""
+    expression: np.ndarray
+    """[E] expression coefficients of this view (the same in every view of a rig)."""
+    lighting: np.ndarray
+    """[9, 3] spherical-harmonics coefficients, linear RGB, world frame."""
+    landmarks_fitted: np.ndarray | None
+    """[L, 2] px, the model's landmarks on M1 as this view sees them, or None without landmarks."""
+    landmark_error: float | None
+    """Mean distance of fitted to detected landmarks, as a fraction of the inter-ocular distance."""
+    vertices_m0: np.ndarray
+    """[V, 3] world mm, M0 with this view's expression."""
+    vertices_m1: np.ndarray
+    """[V, 3] world mm, M1 with this view's expression."""
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One stage as it ran: what was free, and what became of its energies."""
+
+    name: str
+    steps: int
+    seconds: float
+    energies: dict[str, tuple[float, float]]
+    """name -> (weighted energy before, after)."""
+    residuals: dict[str, float]
+    """name -> a residual in its own unit, e.g. `landmark_px`, `consistency_grey`."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A fitted session."""
+
+    session: Session
+    model: MorphableModel
+    configuration: dict[str, Any]
+    seed: int
+    device: str
+    metric: bool
+    """Whether the world's unit is known; otherwise millimetres rest on a prior of head size."""
+    mm_per_unit: float
+    """World millimetres per session unit; exporters divide by it."""
+    views: tuple[ViewResult, ...]
+    reference_view: int
+    """The view whose expression the exported meshes wear."""
+    identity: np.ndarray
+    """[I]."""
+    albedo: np.ndarray
+    """[A] albedo coefficients."""
+    world_from_model: np.ndarray
+    """[4, 4] similarity, model mm to world mm."""
+    vertices_m0: np.ndarray
+    """[V, 3] world mm, with the reference view's expression."""
+    vertices_m1: np.ndarray
+    """[V, 3] world mm."""
+    dense: DenseMesh
+    deformation_map: np.ndarray
+    """[3, R, R] float32 mm, model axes, row 0 is v = 0."""
+    displacement_map: np.ndarray
+    """[S, S] float32 mm along M1's normal, row 0 is v = 0."""
+    normal_map: np.ndarray
+    """[S, S, 3] float32 tangent-space unit normals (x along u, y along v, z out), row 0 is v = 0."""
+    texture: np.ndarray
+    """[T, T, 3] float32 linear RGB, fused, holes filled, row 0 is v = 0."""
+    albedo_map: np.ndarray
+    """[T, T, 3] float32 linear RGB, de-retouched albedo A', row 0 is v = 0."""
+    coverage: np.ndarray
+    """[S, S] float32: number of views that see the texel (angle- and visibility-weighted count), row 0 is v = 0."""
+    confidence: np.ndarray
+    """[S, S] float32 in [0, 1]: how well the photographs determine the surface there, row 0 is v = 0."""
+    map_valid: np.ndarray
+    """[S, S] bool: texels covered by the atlas' triangles."""
+    stages: tuple[StageRecord, ...]
+    warnings: tuple[str, ...] = field(default=())
+    timings: dict[str, float] = field(default_factory=dict)
