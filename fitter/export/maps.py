@@ -1,0 +1,206 @@
+"""Maps as files: EXR in float millimetres, 16-bit and 8-bit PNG, previews, and `maps.json`, which says what each one means.
+
+In memory row 0 of a map is v = 0, the bottom; files have their top row first, so everything is flipped here and only here.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fitter.errors import InputError
+from fitter.export.colour import DIVERGING, diverging, round_limit, srgb_encode, to_bytes, with_colour_bar
+
+MID_GREY = 32768
+"""16-bit value of zero displacement."""
+PREVIEW_SIZE = 512
+"""Largest side of one preview panel, px."""
+
+
+@dataclass(frozen=True)
+class MapFiles:
+    """Every map file of a result, ready to be written."""
+
+    files: dict[str, bytes]
+    """File name -> content."""
+    record: dict[str, Any]
+    """The content of `maps.json`."""
+
+
+def to_image_rows(texels: np.ndarray) -> np.ndarray:
+    """From row 0 = bottom (v = 0) to row 0 = top, as image files have it; its own inverse."""
+    return np.ascontiguousarray(texels[::-1])
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """PNG of uint8 grey or RGB, or uint16 grey [H, W] or RGB [H, W, 3]; no date inside, so equal pixels give equal bytes."""
+    if pixels.dtype == np.uint16 and pixels.ndim == 3:
+        # Pillow has no 16-bit RGB.
+        import imagecodecs
+
+        return bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels), level=6))
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def exr(channels: dict[str, np.ndarray]) -> bytes:
+    """A float32 OpenEXR file (ZIP, lossless) with the given channels [H, W], top row first, uncorrected data.
+
+    The library writes to paths only, so the bytes go through a temporary file.
+    """
+    import tempfile
+    from pathlib import Path
+
+    import OpenEXR
+
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    data = {name: np.ascontiguousarray(values, np.float32) for name, values in channels.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "map.exr"
+        OpenEXR.File(header, data).write(str(path))
+        return path.read_bytes()
+
+
+def read_exr(path) -> dict[str, np.ndarray]:
+    """Channels [H, W] float32 of an OpenEXR file by name, top row first.
+
+    Raises:
+        InputError: The file is not there or is no OpenEXR file.
+    """
+    import OpenEXR
+
+    try:
+        with OpenEXR.File(str(path), separate_channels=True) as file:
+            return {name: np.array(channel.pixels, np.float32) for name, channel in file.channels().items()}
+    except Exception as error:  # the library raises plain RuntimeErrors and TypeErrors for anything it cannot read
+        raise InputError(path, "a file that cannot be read as OpenEXR", "an .exr map") from error
+
+
+def deformation_exr(deformation: np.ndarray) -> bytes:
+    """Deformation map [3, R, R] (mm, model axes, row 0 is v = 0) as R = x, G = y, B = z."""
+    return exr({name: to_image_rows(axis) for name, axis in zip("RGB", deformation, strict=True)})
+
+
+def grey_exr(values: np.ndarray) -> bytes:
+    """One-channel map [S, S] (row 0 is v = 0) as channel Y."""
+    return exr({"Y": to_image_rows(values)})
+
+
+def displacement_png(displacement: np.ndarray) -> tuple[bytes, float]:
+    """16-bit grey PNG and its range in mm: value = 32768 + displacement / range * 32767 (mid-grey is zero)."""
+    limit = round_limit(displacement, smallest=0.1)
+    grey = np.round(MID_GREY + np.nan_to_num(displacement) / limit * 32767.0)
+    return png(to_image_rows(np.clip(grey, 0, 65535).astype(np.uint16))), limit
+
+
+def displacement_from_png(grey: np.ndarray, limit: float) -> np.ndarray:
+    """Displacement in mm (row 0 is v = 0) from the 16-bit values of a file; the inverse of `displacement_png`."""
+    return (to_image_rows(grey).astype(np.float64) - MID_GREY) / 32767.0 * limit
+
+
+def normal_png(normals: np.ndarray) -> bytes:
+    """Tangent-space unit normals [S, S, 3] as 8-bit RGB = n / 2 + 1 / 2; green is along +v, which is OpenGL's green."""
+    return png(to_image_rows(to_bytes(normals * 0.5 + 0.5)))
+
+
+def colour_png(linear: np.ndarray, *, bits: int = 8) -> bytes:
+    """Linear RGB map [T, T, 3] as sRGB-encoded PNG of 8 or 16 bits."""
+    encoded = srgb_encode(to_image_rows(linear))
+    return png(to_bytes(encoded) if bits == 8 else np.round(encoded * 65535.0).astype(np.uint16))
+
+
+def grey_png(fraction: np.ndarray) -> bytes:
+    """Map [S, S] of values in [0, 1] as linear 8-bit grey."""
+    return png(to_image_rows(to_bytes(fraction)))
+
+
+def _preview_panel(values: np.ndarray, valid: np.ndarray, limit: float) -> np.ndarray:
+    """uint8 panel of signed values [S, S], light grey outside the atlas, at most `PREVIEW_SIZE` px."""
+    shaded = np.where(valid[..., None], diverging(np.where(valid, values, 0.0), limit), 0.92)
+    image = Image.fromarray(to_image_rows(to_bytes(shaded)))
+    if image.width > PREVIEW_SIZE:
+        image = image.resize((PREVIEW_SIZE, PREVIEW_SIZE), Image.Resampling.BOX)
+    elif image.width < PREVIEW_SIZE:
+        image = image.resize((PREVIEW_SIZE, PREVIEW_SIZE), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def _resized_mask(valid: np.ndarray, size: int) -> np.ndarray:
+    """Nearest-neighbour resampling of a square mask to another resolution."""
+    index = ((np.arange(size) + 0.5) / size * len(valid)).astype(int)
+    return valid[index[:, None], index]
+
+
+def displacement_preview(displacement: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """uint8 picture of the displacement: red is out, blue is in, with its scale in mm below."""
+    limit = round_limit(displacement[valid], smallest=0.02, quantile=0.995)
+    panel = _preview_panel(displacement, valid, limit)
+    return with_colour_bar(panel, DIVERGING, -limit, limit, "displacement along the normal, mm")
+
+
+def deformation_preview(deformation: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """uint8 picture of the deformation's three components side by side, one scale in mm below."""
+    mask = _resized_mask(valid, deformation.shape[-1])
+    limit = round_limit(deformation[:, mask], smallest=0.05, quantile=0.995)
+    gap = np.full((PREVIEW_SIZE, 12, 3), 255, np.uint8)
+    x, y, z = (_preview_panel(axis, mask, limit) for axis in deformation)
+    row = np.concatenate([x, gap, y, gap, z], 1)
+    return with_colour_bar(row, DIVERGING, -limit, limit, "deformation in mm: x (subject's left), y (up), z (out of the face)")
+
+
+def map_files(result, *, texture_bits: int = 8) -> MapFiles:
+    """All map files of a `FitResult`, with the record that goes into `maps.json`.
+
+    Args:
+        result: The fit (`fitter.result.types.FitResult`).
+        texture_bits: 8, or 16 for texture.png and albedo.png of 16 bits per channel.
+    """
+    displacement, limit = displacement_png(result.displacement_map)
+    most_views = max(1, len(result.views))
+    previews = {
+        "displacement_preview.png": png(displacement_preview(result.displacement_map, result.map_valid)),
+        "deformation_preview.png": png(deformation_preview(result.deformation_map, result.map_valid)),
+    }
+    files = {
+        "deformation.exr": deformation_exr(result.deformation_map),
+        "displacement.exr": grey_exr(result.displacement_map),
+        "displacement.png": displacement,
+        "normal.png": normal_png(result.normal_map),
+        "texture.png": colour_png(result.texture, bits=texture_bits),
+        "albedo.png": colour_png(result.albedo_map, bits=texture_bits),
+        "coverage.png": grey_png(result.coverage / most_views),
+        "confidence.png": grey_png(result.confidence),
+        "confidence.exr": grey_exr(result.confidence),
+        **previews,
+    }
+    return MapFiles(files, _map_record(limit, most_views, texture_bits))
+
+
+def _map_record(limit: float, most_views: int, texture_bits: int) -> dict[str, Any]:
+    """What each map file means, for programs and people."""
+    colour = {"encoding": "sRGB", "bits": texture_bits}
+    return {
+        "layout": "texture coordinates of face.obj and dense.obj; origin bottom-left; the files' top row is v = 1",
+        "unit": "mm, whatever the unit of the meshes",
+        "deformation.exr": {"channels": {"R": "x", "G": "y", "B": "z"}, "unit": "mm", "axes": "model: x to the subject's left, y up, z out of the face"},
+        "displacement.exr": {"channels": {"Y": "along the normal of face.obj's surface, outwards positive"}, "unit": "mm"},
+        "displacement.png": {
+            "bits": 16,
+            "zero": MID_GREY,
+            "range_mm": limit,
+            "formula": f"mm = (value - {MID_GREY}) / 32767 * {limit:g}",
+        },
+        "normal.png": {"space": "tangent", "green": "OpenGL (+Y up)", "formula": "n = value / 255 * 2 - 1", "encoding": "linear"},
+        "texture.png": colour | {"content": "fused colour of the photographs, holes filled"},
+        "albedo.png": colour | {"content": "skin colour without shading"},
+        "coverage.png": {"formula": f"views = value / 255 * {most_views}", "encoding": "linear", "content": "how many photographs see the place"},
+        "confidence.png": {"formula": "confidence = value / 255", "encoding": "linear", "content": "how well the photographs determine the surface"},
+        "confidence.exr": {"channels": {"Y": "confidence in [0, 1]"}},
+        "displacement_preview.png": {"content": "displacement in colour, for people; the scale is in the picture"},
+        "deformation_preview.png": {"content": "deformation in colour, for people; the scale is in the picture"},
+    }
