@@ -1,0 +1,160 @@
+"""One folder per session: everything a fit gives, each file whole or not at all, `done.json` last."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fitter.atomic import write_bytes
+from fitter.errors import InputError
+from fitter.export import cameras, meshes, records
+from fitter.export.gltf import build_glb
+from fitter.export.maps import map_files
+from fitter.export.obj import decimals_for, format_mtl, format_obj
+from fitter.result.types import FitResult
+
+MARKER = "done.json"
+"""Written last: its presence says that the folder is complete."""
+UNSTABLE = ("timings.json",)
+"""Files that differ between equal runs; the marker names them without a checksum."""
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass
+class _Writer:
+    """Writes files into one folder and remembers their checksums."""
+
+    folder: Path
+    checksums: dict[str, str | None] = field(default_factory=dict)
+
+    def __call__(self, name: str, data: bytes) -> None:
+        try:
+            write_bytes(self.folder / name, data)
+        except OSError as error:
+            raise output_error(self.folder / name, error) from error
+        self.checksums[name] = None if name in UNSTABLE else hashlib.sha256(data).hexdigest()
+
+
+def output_error(path: Path, error: OSError) -> InputError:
+    """The user's line for a file that cannot be written."""
+    if error.errno == errno.ENOSPC:
+        return InputError(path, "no space left to write it", remedy="Free some space or choose another output folder, then run again.")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        remedy = "Choose an output folder you may write to, or change its permissions."
+        return InputError(path, f"a place that cannot be written ({error.strerror})", "a writable folder", remedy)
+    reason = error.strerror or str(error) or type(error).__name__
+    return InputError(path, f"an error while writing it ({reason})", remedy="Choose another output folder, then run again.")
+
+
+def is_complete(folder: str | Path) -> bool:
+    """Whether `folder` holds a whole result: the marker is there and so is every file that it names."""
+    import json
+
+    folder = Path(folder)
+    try:
+        names = json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return all((folder / name).is_file() for name in names)
+
+
+def write_result(
+    result: FitResult,
+    folder: str | Path,
+    *,
+    report: bool = True,
+    texture_bits: int = 8,
+    progress: Progress | None = None,
+) -> dict[str, str | None]:
+    """Write a finished fit to `folder`.
+
+    Args:
+        result: The fit.
+        folder: Where to write; made if it is not there. Files of an earlier result are replaced one by one.
+        report: Whether to draw and write report.html too.
+        texture_bits: 8, or 16 for texture.png and albedo.png.
+        progress: Called with (what is being written, fraction done).
+
+    Returns:
+        File name -> SHA-256, as in `done.json`; None for files that differ between equal runs.
+
+    Raises:
+        InputError: A file cannot be written (read-only, no space left); files already there are whole, and without the
+            marker nothing takes the folder for complete.
+    """
+    folder = Path(folder)
+    tell = progress or (lambda _name, _fraction: None)
+    start = time.perf_counter()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # A stale marker must not vouch for a mixture of old and new files.
+        (folder / MARKER).unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    write = _Writer(folder)
+    tell("meshes", 0.0)
+    _write_meshes(result, write)
+    tell("maps", 0.3)
+    _write_maps(result, write, texture_bits)
+    tell("records", 0.5)
+    write("cameras.json", records.json_bytes(cameras.camera_records(result)))
+    write("transforms.json", records.json_bytes(cameras.nerfstudio_record(result)))
+    write("coefficients.json", records.json_bytes(records.coefficient_record(result)))
+    write("landmarks3d.json", records.json_bytes(records.landmark_record(result)))
+    write("fit.json", records.json_bytes(records.fit_record(result)))
+    if report:
+        from fitter.export.report import build_report
+
+        tell("report", 0.55)
+        write("report.html", build_report(result))
+    write("timings.json", records.json_bytes(records.timing_record(result, time.perf_counter() - start)))
+    write_marker(write)
+    tell("done", 1.0)
+    return write.checksums
+
+
+def write_marker(write: _Writer) -> None:
+    """Write `done.json` with the list of files and their checksums."""
+    files = dict(sorted(write.checksums.items()))
+    try:
+        write_bytes(write.folder / MARKER, records.json_bytes({"format": "hrn-done-1", "files": files}))
+    except OSError as error:
+        raise output_error(write.folder / MARKER, error) from error
+
+
+def _write_meshes(result: FitResult, write: _Writer) -> None:
+    unit = cameras.unit_name(result)
+    decimals = decimals_for(result.mm_per_unit)
+    textured = meshes.textured_triangles(result.model)
+
+    def about(level: str) -> str:
+        return f"{level}; unit: {unit} ({result.mm_per_unit:.9g} mm); frame: the session's world"
+
+    write(
+        "m0.obj",
+        format_obj(meshes.coarse_mesh(result), decimals=decimals, comment=about("M0: the face model; the model's own texture coordinates")),
+    )
+    library = meshes.MATERIAL_LIBRARY
+    write(library, format_mtl(meshes.materials(result, textured)))
+    for name, mesh, level in (
+        ("face.obj", meshes.face_mesh(result, textured), "M1: with the deformation map; texture coordinates of the maps"),
+        ("dense.obj", meshes.dense_mesh(result), "M2: with the displacement map; texture coordinates of the maps"),
+    ):
+        write(name, format_obj(mesh, material_library=library, decimals=decimals, comment=about(level)))
+
+
+def _write_maps(result: FitResult, write: _Writer, texture_bits: int) -> None:
+    maps = map_files(result, texture_bits=texture_bits)
+    for name, data in maps.files.items():
+        write(name, data)
+    texture = maps.files["texture.png"]
+    if texture_bits == 16:
+        # Programs that read GLB expect 8 bits.
+        texture = map_files(result).files["texture.png"]
+    write("face.glb", build_glb(result, texture))
+    write("maps.json", records.json_bytes(maps.record))

@@ -1,0 +1,134 @@
+"""The JSON files of a result: fit.json, coefficients.json, landmarks3d.json. No times, no dates, no machine."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import torch
+
+from fitter.export.cameras import unit_name
+from fitter.result.types import FitResult, StageRecord
+
+DISTRIBUTION = "hrn-fitter"
+RECORDED_PACKAGES = ("torch", "numpy", "scipy", "numba", "libigl", "anny", "warp-lang", "nvdiffrast", "pillow", "OpenEXR", "pygltflib")
+"""Packages whose version can change a result's bytes."""
+
+
+def plain(value: Any) -> Any:
+    """Turn arrays, tensors, paths and tuples into what JSON knows; numbers that are not finite become null."""
+    if isinstance(value, torch.Tensor):
+        return plain(value.detach().cpu().numpy())
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return value.as_posix() if isinstance(value, PurePath) else str(value)
+
+
+def json_bytes(record: Any) -> bytes:
+    """UTF-8 JSON with a fixed layout: equal records give equal bytes."""
+    return (json.dumps(plain(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+
+
+def version_of(package: str) -> str | None:
+    """Installed version of a distribution, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def fit_record(result: FitResult) -> dict[str, Any]:
+    """The content of fit.json."""
+    packages = {name: version for name in RECORDED_PACKAGES if (version := version_of(name))}
+    reference = result.views[result.reference_view]
+    return {
+        "format": "hrn-fit-1",
+        "version": version_of(DISTRIBUTION) or "unknown",
+        "session": result.session.name,
+        "kind": result.session.kind,
+        "seed": result.seed,
+        "device": result.device,
+        "unit": unit_name(result),
+        "mm_per_unit": result.mm_per_unit,
+        "metric": result.metric,
+        "reference_view": reference.name,
+        "world_from_model": _similarity_in_units(result),
+        "views": [{"name": view.name, "landmark_error": view.landmark_error} for view in result.views],
+        "skipped": [{"file": name, "reason": reason} for name, reason in result.session.skipped],
+        "warnings": list(all_warnings(result)),
+        "stages": [_stage(stage) for stage in result.stages],
+        "model": {"name": result.model.name, "vertices": result.model.vertex_count, "source": result.model.source},
+        "configuration": result.configuration,
+        "packages": {"python": platform.python_version(), **packages},
+    }
+
+
+def all_warnings(result: FitResult) -> tuple[str, ...]:
+    """The session's and the fit's warnings, each once, in order."""
+    return tuple(dict.fromkeys([*result.session.warnings, *result.warnings]))
+
+
+def _similarity_in_units(result: FitResult) -> np.ndarray:
+    """[4, 4] from model millimetres to session units."""
+    matrix = np.array(result.world_from_model, np.float64)
+    matrix[:3] /= result.mm_per_unit
+    return matrix
+
+
+def _stage(stage: StageRecord) -> dict[str, Any]:
+    """One stage without its seconds, which differ from run to run."""
+    energies = {name: {"before": before, "after": after} for name, (before, after) in stage.energies.items()}
+    return {"name": stage.name, "steps": stage.steps, "energies": energies, "residuals": stage.residuals, "note": stage.note}
+
+
+def coefficient_record(result: FitResult) -> dict[str, Any]:
+    """The content of coefficients.json: the model's coefficients, and per view expression, light and landmarks' error."""
+    names = result.model.expression_names
+    views = {
+        view.name: {
+            "expression": dict(zip(names, plain(np.asarray(view.expression)), strict=True)),
+            "lighting_sh9_rgb": np.asarray(view.lighting),
+        }
+        for view in result.views
+    }
+    return {
+        "model": result.model.name,
+        "identity": result.identity,
+        "albedo": result.albedo,
+        "expression_unit": "0 to 1, fully on" if result.model.expressions_are_named else "standard deviations",
+        "lighting": "spherical harmonics of order 2 (9 x RGB), linear RGB, world frame",
+        "views": views,
+    }
+
+
+def landmark_record(result: FitResult) -> dict[str, Any]:
+    """The content of landmarks3d.json: iBUG-68 points of M0 and M1 (session units), for alignment and comparison."""
+    embedding = result.model.landmarks
+    indices, weights = embedding.vertices.cpu().numpy(), embedding.weights.cpu().numpy().astype(np.float64)
+
+    def on(vertices: np.ndarray) -> np.ndarray:
+        return (vertices[indices] * weights[..., None]).sum(1) / result.mm_per_unit
+
+    return {"scheme": "ibug68", "unit": unit_name(result), "m0": on(result.vertices_m0), "m1": on(result.vertices_m1)}
+
+
+def timing_record(result: FitResult, writing_seconds: float) -> dict[str, Any]:
+    """The content of timings.json, the one file that differs between equal runs."""
+    stages = {stage.name: stage.seconds for stage in result.stages}
+    return {"unit": "s", "steps": result.timings, "stages": stages, "writing": writing_seconds}
