@@ -1,4 +1,4 @@
-"""What a capture session is, once loaded: photographs, landmarks, masks and cameras in the conventions of the engine."""
+"""What a capture session is, once loaded: photographs, landmarks, masks and cameras in the engine's conventions."""
 
 from __future__ import annotations
 

@@ -1,0 +1,171 @@
+"""Lens distortion (Brown-Conrady, OpenCV's naming): applied, inverted, removed from photographs, masks and points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+_NEWTON_STEPS = 50
+_NEWTON_TOLERANCE = 1e-13
+"""Normalised image units; at a focal length of 10,000 px this is 1e-9 px."""
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """Coefficients of the polynomial lens model, on normalised image coordinates (x / z, y / z).
+
+    With r² = x² + y²: the radial factor is (1 + k1 r² + k2 r⁴ + k3 r⁶ + r8 r⁸) / (1 + k4 r² + k5 r⁴ + k6 r⁶), and
+    p1, p2 shift x by 2 p1 x y + p2 (r² + 2 x²) and y by p1 (r² + 2 y²) + 2 p2 x y.
+    """
+
+    k1: float = 0.0
+    k2: float = 0.0
+    p1: float = 0.0
+    p2: float = 0.0
+    k3: float = 0.0
+    k4: float = 0.0
+    k5: float = 0.0
+    k6: float = 0.0
+    r8: float = 0.0
+    """Coefficient of r⁸ in the numerator: `k4` of Metashape and nerfstudio, which OpenCV does not have."""
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether straight lines stay straight."""
+        return not any(vars(self).values())
+
+    def turned(self, rotation: np.ndarray) -> Distortion:
+        """The same lens in image axes turned by a [2, 2] rotation; only the tangential part notices."""
+        p2, p1 = rotation @ np.array([self.p2, self.p1])
+        return Distortion(**{**vars(self), "p1": float(p1), "p2": float(p2)})
+
+
+def _radial(squared: np.ndarray, lens: Distortion) -> tuple[np.ndarray, np.ndarray]:
+    """Radial factor and its derivative with respect to r²."""
+    numerator = 1 + squared * (lens.k1 + squared * (lens.k2 + squared * (lens.k3 + squared * lens.r8)))
+    numerator_slope = lens.k1 + squared * (2 * lens.k2 + squared * (3 * lens.k3 + squared * 4 * lens.r8))
+    denominator = 1 + squared * (lens.k4 + squared * (lens.k5 + squared * lens.k6))
+    denominator_slope = lens.k4 + squared * (2 * lens.k5 + squared * 3 * lens.k6)
+    factor = numerator / denominator
+    return factor, (numerator_slope - factor * denominator_slope) / denominator
+
+
+def distort_normalised(points: np.ndarray, lens: Distortion) -> tuple[np.ndarray, np.ndarray]:
+    """Where the lens puts ideal points.
+
+    Args:
+        points: [..., 2] ideal normalised coordinates.
+        lens: Distortion coefficients.
+
+    Returns:
+        [..., 2] distorted normalised coordinates and their Jacobian [..., 2, 2]; where its determinant is not positive
+        the model has folded over and means nothing.
+    """
+    x, y = points[..., 0], points[..., 1]
+    squared = x * x + y * y
+    factor, slope = _radial(squared, lens)
+    distorted = np.stack(
+        [
+            x * factor + 2 * lens.p1 * x * y + lens.p2 * (squared + 2 * x * x),
+            y * factor + lens.p1 * (squared + 2 * y * y) + 2 * lens.p2 * x * y,
+        ],
+        axis=-1,
+    )
+    cross = 2 * slope * x * y + 2 * lens.p1 * x + 2 * lens.p2 * y
+    jacobian = np.empty((*points.shape[:-1], 2, 2))
+    jacobian[..., 0, 0] = factor + 2 * slope * x * x + 2 * lens.p1 * y + 6 * lens.p2 * x
+    jacobian[..., 0, 1] = jacobian[..., 1, 0] = cross
+    jacobian[..., 1, 1] = factor + 2 * slope * y * y + 6 * lens.p1 * y + 2 * lens.p2 * x
+    return distorted, jacobian
+
+
+def undistort_normalised(points: np.ndarray, lens: Distortion) -> np.ndarray:
+    """Ideal points of distorted ones, by Newton's method.
+
+    Args:
+        points: [..., 2] distorted normalised coordinates.
+        lens: Distortion coefficients.
+
+    Returns:
+        [..., 2] ideal normalised coordinates; NaN where the model has no inverse (beyond the fold of a strong lens).
+    """
+    points = np.asarray(points, dtype=np.float64)
+    if lens.is_zero:
+        return points.copy()
+    ideal = points.copy()
+    for _ in range(_NEWTON_STEPS):
+        distorted, jacobian = distort_normalised(ideal, lens)
+        residual = distorted - points
+        if np.nanmax(np.abs(residual), initial=0.0) < _NEWTON_TOLERANCE:
+            break
+        a, b, d = jacobian[..., 0, 0], jacobian[..., 0, 1], jacobian[..., 1, 1]
+        determinant = a * d - b * b
+        with np.errstate(divide="ignore", invalid="ignore"):
+            step_x = (d * residual[..., 0] - b * residual[..., 1]) / determinant
+            step_y = (a * residual[..., 1] - b * residual[..., 0]) / determinant
+        ideal = ideal - np.stack([step_x, step_y], axis=-1)
+    distorted, jacobian = distort_normalised(ideal, lens)
+    determinant = jacobian[..., 0, 0] * jacobian[..., 1, 1] - jacobian[..., 0, 1] ** 2
+    good = (np.abs(distorted - points).max(axis=-1) < 1e-9) & (determinant > 0)
+    return np.where(good[..., None], ideal, np.nan)
+
+
+def _normalise(pixels: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    inverse = np.linalg.inv(intrinsics)
+    return pixels @ inverse[:2, :2].T + inverse[:2, 2]
+
+
+def _to_pixels(normalised: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    return normalised @ intrinsics[:2, :2].T + intrinsics[:2, 2]
+
+
+def distort_pixels(pixels: np.ndarray, intrinsics: np.ndarray, lens: Distortion) -> np.ndarray:
+    """Pixels [..., 2] of the photograph as taken, for pixels of the pinhole picture with the same [3, 3] intrinsics."""
+    if lens.is_zero:
+        return np.array(pixels, dtype=np.float64)
+    distorted, _ = distort_normalised(_normalise(np.asarray(pixels, dtype=np.float64), intrinsics), lens)
+    return _to_pixels(distorted, intrinsics)
+
+
+def undistort_pixels(pixels: np.ndarray, intrinsics: np.ndarray, lens: Distortion) -> np.ndarray:
+    """Pixels [..., 2] of the pinhole picture with the same intrinsics, for pixels as taken; NaN beyond the fold."""
+    if lens.is_zero:
+        return np.array(pixels, dtype=np.float64)
+    return _to_pixels(undistort_normalised(_normalise(pixels, intrinsics), lens), intrinsics)
+
+
+def undistort_image(
+    image: np.ndarray, intrinsics: np.ndarray, lens: Distortion, *, outside: str = "border"
+) -> np.ndarray:
+    """The picture that a pinhole camera with the same intrinsics and size would have taken.
+
+    Args:
+        image: [H, W, C] or [H, W] float32 in [0, 1], as taken.
+        intrinsics: [3, 3], px, pixel centres at +0.5.
+        lens: Distortion coefficients.
+        outside: "border" repeats the edge where the lens saw nothing; "zeros" leaves it 0 (masks).
+
+    Returns:
+        float32 of the same shape, resampled with a bicubic kernel, clipped to [0, 1].
+    """
+    if lens.is_zero:
+        return image
+    height, width = image.shape[:2]
+    columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    ideal = _normalise(np.stack([columns, rows], axis=-1), intrinsics)
+    distorted, jacobian = distort_normalised(ideal, lens)
+    determinant = jacobian[..., 0, 0] * jacobian[..., 1, 1] - jacobian[..., 0, 1] ** 2
+    source = _to_pixels(distorted, intrinsics)
+    grid = source / (width, height) * 2 - 1
+    grid[determinant <= 0] = -2.0  # a folded model would show mirrored content there
+    planes = torch.from_numpy(np.ascontiguousarray(image.reshape(height, width, -1).transpose(2, 0, 1)))
+    sampled = torch.nn.functional.grid_sample(
+        planes[None].float(),
+        torch.from_numpy(grid[None].astype(np.float32)),
+        mode="bicubic",
+        padding_mode=outside,
+        align_corners=False,
+    )
+    return sampled[0].clamp(0, 1).numpy().transpose(1, 2, 0).reshape(image.shape).copy()
