@@ -80,7 +80,7 @@ class RecognitionEnergy:
         return cls(network, network.crop)
 
     def embed(self, images: Tensor, points: Tensor) -> Tensor:
-        """Unit embeddings [B, E] of the faces in images [B, H, W, 3], sRGB-encoded, at points [B, 68, 2] or [B, 5, 2]."""
+        """Unit embeddings [B, E] of the faces in [B, H, W, 3] images (sRGB) at points [B, 68, 2] or [B, 5, 2]."""
         if points.shape[-2] == 68:
             points = five_points(points)
         cropped = aligned_crop(images, points, self.crop).movedim(-1, 1)
