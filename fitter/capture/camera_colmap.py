@@ -167,7 +167,8 @@ def _cameras_binary(path: Path) -> dict[int, Lens]:
         if model not in _MODELS:
             raise InputError(path, f"camera model number {model}", f"one of {', '.join(_SUPPORTED)}", _UNDISTORT)
         name, count = _MODELS[model]
-        lenses[number] = _lens(path, name, width, height, list(reader.take(f"{count}d")))
+        parameters = list(reader.take(f"{count}d")) if name in _SUPPORTED else []
+        lenses[number] = _lens(path, name, width, height, parameters)
     return lenses
 
 

@@ -56,17 +56,18 @@ class Photograph:
         return self.size[::-1] if self.orientation >= 5 else self.size
 
 
-def read_image(path: str | Path) -> Photograph:
+def read_image(path: str | Path, *, min_side: int = MIN_SIDE) -> Photograph:
     """Read a photograph.
 
     Args:
         path: A JPEG, PNG or TIFF file; recognised by its content.
+        min_side: Shortest side, px, that is accepted.
 
     Returns:
         The upright photograph; samples are the file's integers divided by their largest value.
 
     Raises:
-        InputError: The file is missing, empty, corrupt, of another format, or smaller than `MIN_SIDE` pixels.
+        InputError: The file is missing, empty, corrupt, of another format, or smaller than `min_side`.
     """
     path = Path(path)
     data = _read_bytes(path)
@@ -83,11 +84,11 @@ def read_image(path: str | Path) -> Photograph:
         raise
     except Exception as error:  # decoders raise their own types for damaged files
         raise _unreadable(path, f"a damaged image ({error})") from error
-    if min(pixels.shape[:2]) < MIN_SIDE:
+    if min(pixels.shape[:2]) < min_side:
         raise InputError(
             path,
             f"{pixels.shape[1]} x {pixels.shape[0]} pixels",
-            f"at least {MIN_SIDE} on each side",
+            f"at least {min_side} on each side",
             "Give the photograph in its full size.",
         )
     focal = _focal_from_exif(exif, pixels.shape[0], pixels.shape[1])

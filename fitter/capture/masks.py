@@ -50,7 +50,7 @@ def read_mask(path: str | Path, size: tuple[int, int], orientation: int = 1) -> 
         InputError: Unreadable, of another size, or black everywhere.
     """
     path = Path(path)
-    picture = read_image(path)
+    picture = read_image(path, min_side=1)  # its size is compared below
     mask = picture.image.mean(axis=2)
     if mask.min() == mask.max() and picture.alpha is not None:
         mask = picture.alpha

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +24,30 @@ from fitter.errors import InputError
 
 MM_PER_UNIT = {"mm": 1.0, "cm": 10.0, "m": 1000.0}
 _LARGEST_BASELINE_DEGREES = 90.0
+
+
+@dataclass
+class _Log:
+    """What has to be told about a session while it is being loaded."""
+
+    strict: bool
+    warnings: list[str]
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    causes: list[InputError] = field(default_factory=list)
+
+    def skip(self, path: Path, cause: InputError) -> None:
+        """Leave a photograph out, or raise `cause` where that is not wanted."""
+        if self.strict:
+            raise cause
+        self.causes.append(cause)
+        self.skipped.append((path.name, str(cause)))
+        self.warnings.append(f"{path.name} was skipped: {cause}")
+
+    def none_left(self, where: object, found: str) -> InputError:
+        """One cause is told as it is; several are counted and the first is told."""
+        if len(self.causes) == 1:
+            return self.causes[0]
+        return InputError(where, f"{found} among {len(self.causes)}", "at least one", f"First: {self.causes[0]}")
 
 
 def load_session(
@@ -55,45 +79,31 @@ def load_session(
         InputError: No usable photograph, duplicate names, a camera file that cannot be used or has none of the
             photographs, only two cameras more than 90 degrees apart, or (strict) any photograph that cannot be used.
     """
-    if unit is not None and unit not in MM_PER_UNIT:
-        raise InputError("--unit", repr(unit), "mm, cm or m", "Give the unit of the cameras.")
-    if kind not in (None, "rig", "casual"):
-        raise InputError("--kind", repr(kind), "rig or casual", "Leave it out to have it found.")
+    _check_options(unit, kind)
     files = collect_files(paths)
     images = _select(files, views, max_views)
-    warnings = list(files.warnings)
-    skipped: list[tuple[str, str]] = []
-    causes: list[InputError] = []
-
-    def skip(path: Path, cause: InputError) -> None:
-        if strict:
-            raise cause
-        causes.append(cause)
-        skipped.append((path.name, str(cause)))
-        warnings.append(f"{path.name} was skipped: {cause}")
-
+    log = _Log(strict, warnings=list(files.warnings))
     for path in files.foreign:
-        skip(
-            path, InputError(path, f"the format {path.suffix}", "JPEG, PNG or TIFF", "Convert the photograph to JPEG.")
-        )
-    camera_file, entries = _cameras(files, images, cameras, warnings)
-    mm_per_unit, world_unit = _world_unit(camera_file, unit, warnings)
+        remedy = "Convert the photograph to JPEG."
+        log.skip(path, InputError(path, f"the format {path.suffix}", "JPEG, PNG or TIFF", remedy))
+    camera_file, entries = _cameras(files, images, cameras, log.warnings)
+    mm_per_unit, world_unit = _world_unit(camera_file, unit, log.warnings)
     loaded = []
     for path in images:
         try:
-            loaded.append(_load_view(path, entries.get(path), camera_file, mm_per_unit, warnings))
+            loaded.append(_load_view(path, entries.get(path), camera_file, mm_per_unit, log.warnings))
         except InputError as cause:
-            skip(path, cause)
+            log.skip(path, cause)
     if not loaded:
-        raise _none_left(files, causes)
+        raise log.none_left(files.root, "no usable photograph")
     session = Session(
         name=files.name,
         views=tuple(loaded),
         kind=kind or ("rig" if camera_file else "casual"),
         unit=world_unit,
         mm_per_unit=mm_per_unit,
-        warnings=tuple(warnings),
-        skipped=tuple(skipped),
+        warnings=tuple(log.warnings),
+        skipped=tuple(log.skipped),
     )
     check_baseline(session)
     return session
@@ -110,24 +120,16 @@ def require_landmarks(session: Session, provider: LandmarkProvider | None = None
     Raises:
         InputError: No view is left (the only cause, where there is one), or (strict) a view has none.
     """
-    kept, causes = [], []
-    warnings, skipped = list(session.warnings), list(session.skipped)
+    kept = []
+    log = _Log(strict, list(session.warnings), list(session.skipped))
     for view in session.views:
         try:
             kept.append(_with_landmarks(view, provider))
         except InputError as cause:
-            if strict:
-                raise
-            causes.append(cause)
-            skipped.append((view.path.name, str(cause)))
-            warnings.append(f"{view.path.name} was skipped: {cause}")
+            log.skip(view.path, cause)
     if not kept:
-        if len(causes) == 1:
-            raise causes[0]
-        raise InputError(
-            session.name, f"no landmarks for any of {len(causes)} photographs", "at least one", f"First: {causes[0]}"
-        )
-    result = replace(session, views=tuple(kept), warnings=tuple(warnings), skipped=tuple(skipped))
+        raise log.none_left(session.name, "no landmarks")
+    result = replace(session, views=tuple(kept), warnings=tuple(log.warnings), skipped=tuple(log.skipped))
     check_baseline(result)
     return result
 
@@ -153,6 +155,13 @@ def check_baseline(session: Session) -> None:
             f"at most {_LARGEST_BASELINE_DEGREES:.0f} degrees between two views",
             "Add a view between them, or give one of them alone.",
         )
+
+
+def _check_options(unit: str | None, kind: str | None) -> None:
+    if unit is not None and unit not in MM_PER_UNIT:
+        raise InputError("--unit", repr(unit), "mm, cm or m", "Give the unit of the cameras.")
+    if kind not in (None, "rig", "casual"):
+        raise InputError("--kind", repr(kind), "rig or casual", "Leave it out to have it found.")
 
 
 def _angle_between(first: Camera, second: Camera) -> float:
@@ -303,10 +312,3 @@ def _with_landmarks(view: View, provider: LandmarkProvider | None) -> View:
     except InputError as cause:
         # A provider sees an array and cannot say which photograph it was.
         raise InputError(view.path, cause.found, cause.expected, cause.remedy) from cause
-
-
-def _none_left(files: SessionFiles, causes: Sequence[InputError]) -> InputError:
-    """One cause is told as it is; several are counted and the first is told."""
-    if len(causes) == 1:
-        return causes[0]
-    return InputError(files.root, f"no usable photograph among {len(causes)}", "at least one", f"First: {causes[0]}")

@@ -52,6 +52,24 @@ def _radial(squared: np.ndarray, lens: Distortion) -> tuple[np.ndarray, np.ndarr
     return factor, (numerator_slope - factor * denominator_slope) / denominator
 
 
+def _fold(lens: Distortion) -> float:
+    """r² at which the radial part stops growing, or infinity; beyond it two ideal points share a distorted one."""
+    numerator = np.polynomial.Polynomial([1.0, lens.k1, lens.k2, lens.k3, lens.r8])
+    denominator = np.polynomial.Polynomial([1.0, lens.k4, lens.k5, lens.k6])
+    squared = np.polynomial.Polynomial([0.0, 1.0])
+    # d/dr of r N(r²) / D(r²) has the sign of (N + 2 s N') D - 2 s N D', s = r².
+    slope = (numerator + 2 * squared * numerator.deriv()) * denominator - 2 * squared * numerator * denominator.deriv()
+    roots = np.concatenate([slope.trim().roots(), denominator.trim().roots()])
+    real = roots[np.abs(roots.imag) < 1e-9 * np.maximum(1.0, np.abs(roots.real))].real
+    return float(min(real[real > 0], default=np.inf))
+
+
+def _valid(ideal: np.ndarray, jacobian: np.ndarray, lens: Distortion) -> np.ndarray:
+    """Whether ideal points lie where the model can be inverted."""
+    determinant = jacobian[..., 0, 0] * jacobian[..., 1, 1] - jacobian[..., 0, 1] ** 2
+    return (determinant > 0) & ((ideal * ideal).sum(axis=-1) < _fold(lens))
+
+
 def distort_normalised(points: np.ndarray, lens: Distortion) -> tuple[np.ndarray, np.ndarray]:
     """Where the lens puts ideal points.
 
@@ -60,8 +78,7 @@ def distort_normalised(points: np.ndarray, lens: Distortion) -> tuple[np.ndarray
         lens: Distortion coefficients.
 
     Returns:
-        [..., 2] distorted normalised coordinates and their Jacobian [..., 2, 2]; where its determinant is not positive
-        the model has folded over and means nothing.
+        [..., 2] distorted normalised coordinates and their symmetric Jacobian [..., 2, 2].
     """
     x, y = points[..., 0], points[..., 1]
     squared = x * x + y * y
@@ -107,8 +124,7 @@ def undistort_normalised(points: np.ndarray, lens: Distortion) -> np.ndarray:
             step_y = (a * residual[..., 1] - b * residual[..., 0]) / determinant
         ideal = ideal - np.stack([step_x, step_y], axis=-1)
     distorted, jacobian = distort_normalised(ideal, lens)
-    determinant = jacobian[..., 0, 0] * jacobian[..., 1, 1] - jacobian[..., 0, 1] ** 2
-    good = (np.abs(distorted - points).max(axis=-1) < 1e-9) & (determinant > 0)
+    good = (np.abs(distorted - points).max(axis=-1) < 1e-9) & _valid(ideal, jacobian, lens)
     return np.where(good[..., None], ideal, np.nan)
 
 
@@ -156,10 +172,9 @@ def undistort_image(
     columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     ideal = _normalise(np.stack([columns, rows], axis=-1), intrinsics)
     distorted, jacobian = distort_normalised(ideal, lens)
-    determinant = jacobian[..., 0, 0] * jacobian[..., 1, 1] - jacobian[..., 0, 1] ** 2
     source = _to_pixels(distorted, intrinsics)
     grid = source / (width, height) * 2 - 1
-    grid[determinant <= 0] = -2.0  # a folded model would show mirrored content there
+    grid[~_valid(ideal, jacobian, lens)] = -2.0  # a folded model would show mirrored content there
     planes = torch.from_numpy(np.ascontiguousarray(image.reshape(height, width, -1).transpose(2, 0, 1)))
     sampled = torch.nn.functional.grid_sample(
         planes[None].float(),
