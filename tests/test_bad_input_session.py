@@ -143,6 +143,14 @@ def test_camera_file_that_names_absent_images(tmp_path):
         load_session(folder)
 
 
+def test_camera_file_of_other_photographs_in_the_folder(tmp_path):
+    folder = calibrated_folder(tmp_path, {"a": 0, "b": 20})
+    extra = photograph(folder, "extra")
+    with refused(r"transforms\.json: found no camera for extra\.png; expected .*--cameras none"):
+        load_session(extra)
+    assert load_session(extra, cameras="none").kind == "casual"
+
+
 def _with_pose(folder, change) -> None:
     pose = yaw(20)
     write_transforms(folder / "transforms.json", {"a.png": yaw(0), "b.png": change(pose)})

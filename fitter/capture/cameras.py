@@ -114,6 +114,13 @@ def match_cameras(file: CameraFile, images: Sequence[Path], present: Iterable[Pa
                 )
             matched[image] = entry
     chosen = {image: entry for image, entry in matched.items() if image in wanted}
+    if matched and not chosen:
+        raise InputError(
+            file.path,
+            f"no camera for {', '.join(image.name for image in list(images)[:3])}",
+            "a camera for each photograph of a calibrated session",
+            "Choose other photographs, or --cameras none to go without.",
+        )
     if not chosen:
         named = ", ".join(entry.name for entry in file.entries[:3])
         here = ", ".join(image.name for image in list(images)[:3])

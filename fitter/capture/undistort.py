@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+_BAND_ROWS = 256
+"""Rows resampled at a time, so that a large photograph does not need its coordinates in float64 all at once."""
 _NEWTON_STEPS = 50
 _NEWTON_TOLERANCE = 1e-13
 """Normalised image units; at a focal length of 10,000 px this is 1e-9 px."""
@@ -169,18 +171,22 @@ def undistort_image(
     if lens.is_zero:
         return image
     height, width = image.shape[:2]
-    columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-    ideal = _normalise(np.stack([columns, rows], axis=-1), intrinsics)
+    planes = torch.from_numpy(np.ascontiguousarray(image.reshape(height, width, -1).transpose(2, 0, 1)))[None].float()
+    straight = np.empty((height, width, planes.shape[1]), dtype=np.float32)
+    for top in range(0, height, _BAND_ROWS):
+        rows = np.arange(top, min(top + _BAND_ROWS, height))
+        grid = torch.from_numpy(_source_grid(rows, (height, width), intrinsics, lens))[None]
+        band = torch.nn.functional.grid_sample(planes, grid, mode="bicubic", padding_mode=outside, align_corners=False)
+        straight[rows] = band[0].clamp(0, 1).numpy().transpose(1, 2, 0)
+    return straight.reshape(image.shape)
+
+
+def _source_grid(rows: np.ndarray, size: tuple[int, int], intrinsics: np.ndarray, lens: Distortion) -> np.ndarray:
+    """[len(rows), W, 2] float32: where the lens put each pixel of these rows, in [-1, 1] from edge to edge."""
+    height, width = size
+    columns, lines = np.meshgrid(np.arange(width) + 0.5, rows + 0.5)
+    ideal = _normalise(np.stack([columns, lines], axis=-1), intrinsics)
     distorted, jacobian = distort_normalised(ideal, lens)
-    source = _to_pixels(distorted, intrinsics)
-    grid = source / (width, height) * 2 - 1
+    grid = _to_pixels(distorted, intrinsics) / (width, height) * 2 - 1
     grid[~_valid(ideal, jacobian, lens)] = -2.0  # a folded model would show mirrored content there
-    planes = torch.from_numpy(np.ascontiguousarray(image.reshape(height, width, -1).transpose(2, 0, 1)))
-    sampled = torch.nn.functional.grid_sample(
-        planes[None].float(),
-        torch.from_numpy(grid[None].astype(np.float32)),
-        mode="bicubic",
-        padding_mode=outside,
-        align_corners=False,
-    )
-    return sampled[0].clamp(0, 1).numpy().transpose(1, 2, 0).reshape(image.shape).copy()
+    return grid.astype(np.float32)
