@@ -19,7 +19,6 @@ from . import antialias, raster, sampling, surface
 if TYPE_CHECKING:
     from fitter.render.topology import MeshTopology
 
-DEVICE_TYPE = "cpu"
 _scratch = threading.local()
 _NO_LEVELS = np.empty((0, 0), np.float32)
 _NO_IDS = np.empty((0, 0), np.int32)
