@@ -140,7 +140,7 @@ def displacement_preview(displacement: np.ndarray, valid: np.ndarray) -> np.ndar
     """uint8 picture of the displacement: red is out, blue is in, with its scale in mm below."""
     limit = round_limit(displacement[valid], smallest=0.02, quantile=0.995)
     panel = _preview_panel(displacement, valid, limit)
-    return with_colour_bar(panel, DIVERGING, -limit, limit, "displacement along the normal, mm")
+    return with_colour_bar(panel, DIVERGING, -limit, limit, "displacement along the normal, mm", 20)
 
 
 def deformation_preview(deformation: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -150,7 +150,7 @@ def deformation_preview(deformation: np.ndarray, valid: np.ndarray) -> np.ndarra
     gap = np.full((PREVIEW_SIZE, 12, 3), 255, np.uint8)
     x, y, z = (_preview_panel(axis, mask, limit) for axis in deformation)
     row = np.concatenate([x, gap, y, gap, z], 1)
-    return with_colour_bar(row, DIVERGING, -limit, limit, "deformation in mm: x (subject's left), y (up), z (out of the face)")
+    return with_colour_bar(row, DIVERGING, -limit, limit, "deformation in mm: x (subject's left), y (up), z (out of the face)", 26)
 
 
 def map_files(result, *, texture_bits: int = 8) -> MapFiles:

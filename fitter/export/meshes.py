@@ -21,6 +21,16 @@ def texture_area(uv: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     return 0.5 * np.abs(first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0])
 
 
+def in_atlas(model: MorphableModel) -> np.ndarray:
+    """[F] bool: triangles of the model that take part in the maps, whatever corner they start at."""
+
+    def keys(triangles: np.ndarray) -> np.ndarray:
+        a, b, c = np.sort(triangles.astype(np.int64), 1).T
+        return (a * model.vertex_count + b) * model.vertex_count + c
+
+    return np.isin(keys(model.triangles.cpu().numpy()), keys(model.atlas_triangles.cpu().numpy()))
+
+
 def textured_triangles(model: MorphableModel) -> np.ndarray:
     """[F] bool: triangles of the model that have room of their own on the atlas.
 
@@ -28,10 +38,8 @@ def textured_triangles(model: MorphableModel) -> np.ndarray:
     wears plain vertex colours instead.
     """
     triangles = model.triangles.cpu().numpy()
-    skin = {tuple(row) for row in np.sort(model.atlas_triangles.cpu().numpy(), 1).tolist()}
-    in_atlas = np.array([tuple(row) in skin for row in np.sort(triangles, 1).tolist()], bool)
     area = texture_area(model.atlas_uv.cpu().numpy().astype(np.float64), triangles)
-    return in_atlas | (area > 1e-9)
+    return in_atlas(model) | (area > 1e-9)
 
 
 def vertex_colours(result: FitResult) -> np.ndarray:
