@@ -1,10 +1,11 @@
 """The face mask for the contour energy where none is given: the model's outline, refined by colour.
 
 This is no matting or parsing network, and it knows nothing of what skin is. It starts from where the fitted model
-projects, learns the colours well inside and well outside of that outline from the photograph itself, and moves the
-outline within a narrow band to where the colours change. Where they do not (the chin in front of the neck, a background
-of the colour of skin, a start that is farther off than the band) the outline stays about where the model put it, and
-the confidence says so: a row and side without a colour edge is not to be pulled at.
+projects and moves that outline, within a narrow band, to where the colours change: one closed path is sought (dynamic
+programming) along which the colours on the two sides differ most, which is smooth and near the model's outline, and
+which leaves colours like those well inside of the face on its inner side. Where nothing changes (the chin in front of
+the neck, a background of the colour of skin, a start that is farther off than the band) the path stays about where the
+model put it, and the confidence says so: a row and side without a colour edge is not to be pulled at.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 from skimage.color import rgb2lab
-from skimage.draw import polygon2mask
+from skimage.measure import find_contours
 
-LIGHTNESS_NOISE = 2.0
+COLOUR_NOISE = 2.0
 """CIELAB units added to every colour's spread: below it a difference is noise or shading."""
+
+EDGE_RANGE = (5.0, 14.0)
+"""Colour steps, CIELAB units: no edge below the first, a certain edge from the second on. Within a cheek or a beard the
+steps of neighbouring patches are mostly below 5; against hair, cloth or background they exceed 12."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +54,11 @@ def landmark_outline(points: np.ndarray, *, forehead: float = 0.6) -> np.ndarray
 
 def polygon_mask(outline: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Pixels [H, W] bool whose centres lie in a polygon [N, 2], px, (0.5, 0.5) the centre of the top-left one."""
-    return polygon2mask(size, outline[:, ::-1] - 0.5)
+    return _coverage(outline, size, lines=1) > 0.5
 
 
 def segment_face(
-    image: np.ndarray,
-    model_mask: np.ndarray,
-    *,
-    band: float = 0.06,
-    colours: int = 4,
-    iterations: int = 3,
-    seed: int = 0,
+    image: np.ndarray, model_mask: np.ndarray, *, band: float = 0.06, colours: int = 4, seed: int = 0
 ) -> FaceMask:
     """Refine the projected outline of the face by the photograph's colours.
 
@@ -68,26 +67,29 @@ def segment_face(
         model_mask: [H, W] bool, where the fitted model's face projects (or the inside of `landmark_outline`).
         band: Half the width of the band in which the outline may move, as a fraction of the root of the mask's area.
         colours: Components of each colour model.
-        iterations: Rounds of posterior, smoothing along image edges, and relearning of the colours.
         seed: Of the colour models' initialisation.
 
     Returns:
-        The mask and its confidence. An empty mask comes back as it is, with no confidence.
+        The mask and its confidence. A mask that is empty, full or too small to have a band comes back as it is, without
+        confidence.
     """
     model_mask = model_mask.astype(bool)
-    empty = np.zeros(image.shape[0], np.float32)
-    if not model_mask.any():
-        return FaceMask(model_mask.astype(np.float32), empty, empty.copy())
-    reach = max(3.0, band * float(np.sqrt(model_mask.sum())))
+    left, right = np.zeros((2, image.shape[0]), np.float32)
+    reach = max(4.0, band * float(np.sqrt(model_mask.sum())))
+    if model_mask.sum() < (4.0 * reach) ** 2 or model_mask.all():
+        return FaceMask(model_mask.astype(np.float32), left, right)
     rows, columns = _window(model_mask, int(np.ceil(4 * reach)))
-    inside = model_mask[rows, columns]
     lab = rgb2lab(np.clip(image[rows, columns], 0.0, 1.0)).astype(np.float64)
-    distance = _signed_distance(inside)
-    posterior = _refine(lab, distance, reach, colours, iterations, np.random.default_rng(seed))
+    inside = model_mask[rows, columns]
+    outline, normals = _outline(inside, reach)
+    evidence = _region_evidence(lab, _signed_distance(inside), reach, colours, np.random.default_rng(seed))
+    offset, strength = _best_path(lab, evidence, outline, normals, reach)
+    moved = outline + offset[:, None] * normals
     mask = np.zeros(model_mask.shape, np.float32)
-    mask[rows, columns] = _largest_part(posterior)
-    left, right = empty, empty.copy()
-    left[rows], right[rows] = _edge_confidence(lab, mask[rows, columns], distance, reach)
+    mask[rows, columns] = _coverage(moved, inside.shape)
+    # At the end of the band the search ended, which is no edge; fades over the last fifth.
+    strength = strength * np.clip((1.0 - np.abs(offset) / reach) / 0.2, 0.0, 1.0)
+    left[rows], right[rows] = _row_confidence(mask[rows, columns], moved, strength)
     return FaceMask(mask, left, right)
 
 
@@ -107,44 +109,96 @@ def _signed_distance(mask: np.ndarray) -> np.ndarray:
     return np.where(mask, inner - 0.5, 0.5 - outer)
 
 
-def _refine(
-    lab: np.ndarray, distance: np.ndarray, reach: float, colours: int, iterations: int, random: np.random.Generator
+def _outline(mask: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
+    """The mask's longest outline as points [N, 2] (x, y) px about 1 px apart, and outward unit normals [N, 2]."""
+    soft = ndimage.gaussian_filter(np.pad(mask.astype(np.float64), 1), 1.0)
+    path = max(find_contours(soft, 0.5), key=len)[:, ::-1] - 0.5  # undo the padding, centres to +0.5
+    if np.linalg.norm(path[0] - path[-1]) < 1e-9:
+        path = path[:-1]
+    closed = np.concatenate([path, path[:1]])
+    length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=1))])
+    at = np.arange(0.0, length[-1] - 0.5, 1.0)
+    points = np.stack([np.interp(at, length, closed[:, axis]) for axis in range(2)], -1)
+    # Normals of a smoothed path, so that neighbouring ones do not cross within the band.
+    smooth = ndimage.gaussian_filter1d(points, 0.5 * reach, axis=0, mode="wrap")
+    tangent = np.roll(smooth, -1, 0) - np.roll(smooth, 1, 0)
+    tangent /= np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-9)
+    normals = np.stack([tangent[:, 1], -tangent[:, 0]], -1)
+    following = np.roll(points, -1, 0)
+    area = np.sum(points[:, 0] * following[:, 1] - following[:, 0] * points[:, 1])
+    return points, normals if area > 0 else -normals
+
+
+def _region_evidence(
+    lab: np.ndarray, distance: np.ndarray, reach: float, colours: int, random: np.random.Generator
 ) -> np.ndarray:
-    """Posterior [H, W] of being face."""
-    # The prior keeps the model's outline where colour is silent; at the ends of the band it decides alone.
-    prior = np.clip(4.0 * distance / reach, -8.0, 8.0)
-    inside_only, outside_only = distance > reach, distance < -reach
+    """Log ratio [H, W] of each band pixel's colour inside to outside of the face, in [-3, 3]; 0 beyond the band."""
+    in_band = np.abs(distance) <= reach
     # Colours are learnt in rings beside the band: the cheek tells more about the outline than the nose does.
-    near_inside = inside_only & (distance < 4.0 * reach)
-    near_outside = outside_only & (distance > -3.0 * reach)
-    if near_inside.sum() < 50 or near_outside.sum() < 50:
-        return 1.0 / (1.0 + np.exp(-prior))
-    in_band = ~(inside_only | outside_only)
-    inner, outer = near_inside, near_outside
-    radius = max(2, round(0.25 * reach))
-    logit = np.zeros_like(distance)
-    posterior = inside_only.astype(np.float64)
-    for _ in range(iterations):
-        face, other = lab[inner], lab[outer]
-        ratio = _log_likelihood(lab[in_band], face, colours, random)
-        ratio -= _log_likelihood(lab[in_band], other, colours, random)
-        # A single pixel is weak evidence: its likelihoods count at most a little more than the prior at the band's end.
-        logit[:] = 0.5 * prior + np.where(distance > 0, 6.0, -6.0)
-        logit[in_band] = 0.5 * prior[in_band] + np.clip(ratio, -6.0, 6.0)
-        smooth = _guided_smoothing(_discriminant(lab, face, other), logit, radius, 0.5)
-        posterior = 1.0 / (1.0 + np.exp(-np.clip(smooth, -30.0, 30.0)))
-        posterior = np.where(inside_only, 1.0, np.where(outside_only, 0.0, posterior))
-        # Pixels of the band that are sure by now teach their colours as well.
-        inner = near_inside | (in_band & (posterior > 0.95))
-        outer = near_outside | (in_band & (posterior < 0.05))
-    return posterior
+    inner = (distance > reach) & (distance < 4.0 * reach)
+    outer = (distance < -reach) & (distance > -3.0 * reach)
+    evidence = np.zeros_like(distance)
+    if inner.sum() >= 50 and outer.sum() >= 50:
+        ratio = _log_likelihood(lab[in_band], lab[inner], colours, random)
+        ratio -= _log_likelihood(lab[in_band], lab[outer], colours, random)
+        evidence[in_band] = np.clip(ratio, -3.0, 3.0)
+    return evidence
 
 
-def _discriminant(lab: np.ndarray, face: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Fisher's linear discriminant [H, W] of the two sets of colours [N, 3], spread 1 within a set: a guide image."""
-    within = 0.5 * (np.cov(face.T) + np.cov(other.T)) + np.eye(3) * LIGHTNESS_NOISE**2
-    axis = np.linalg.solve(within, face.mean(0) - other.mean(0))
-    return (lab - face.mean(0)) @ (axis / max(float(np.sqrt(axis @ within @ axis)), 1e-6))
+def _best_path(
+    lab: np.ndarray, evidence: np.ndarray, outline: np.ndarray, normals: np.ndarray, reach: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Offset [N] px of the outline along its normals, and the strength [N] in [0, 1] of the colour edge there."""
+    step = 0.5
+    count = int(np.ceil(reach / step))
+    pad = int(5 / step)
+    offsets = step * np.arange(-count - pad, count + pad + 1)
+    at = outline[:, None] + offsets[:, None] * normals[:, None]
+    coordinates = np.stack([at[..., 1], at[..., 0]]) - 0.5
+
+    def profile(plane: np.ndarray) -> np.ndarray:
+        sampled = ndimage.map_coordinates(plane, coordinates, order=1, mode="nearest")
+        # Averaged along the outline: an edge is longer than it is wide, noise and hairs are not.
+        return ndimage.gaussian_filter1d(sampled, 2.0, axis=0, mode="wrap")
+
+    colour = np.stack([profile(lab[..., channel]) for channel in range(3)], -1)
+    # Mean colours from 1 to 4 px on either side of each offset.
+    width = int(3 / step) + 1
+    means = ndimage.uniform_filter1d(colour, width, axis=1, mode="nearest")
+    shift = round(2.5 / step)
+    inner, outer = means[:, pad - shift : -pad - shift], means[:, pad + shift : means.shape[1] - pad + shift]
+    contrast = np.linalg.norm(inner - outer, axis=-1)
+    strength = np.clip((contrast - EDGE_RANGE[0]) / np.ptp(EDGE_RANGE), 0.0, 1.0)
+    # A strong edge saturates over several pixels; relative to the peak nearby it says where it is.
+    peaked = (contrast / np.maximum(ndimage.maximum_filter1d(contrast, int(8 / step) + 1, axis=1), 1e-6)) ** 2
+    votes = profile(evidence)[:, pad:-pad] / (3.0 * strength.shape[1])
+    region = 2.0 * np.cumsum(votes, 1) - votes - votes.sum(1, keepdims=True)
+    offsets = offsets[pad:-pad]
+    path = _closed_path(strength * peaked + 0.5 * region - 0.4 * (offsets / reach) ** 2, 0.15)
+    chosen = np.arange(len(path)), path
+    # The path runs on the grid of offsets; its steps are no property of the outline.
+    return ndimage.gaussian_filter1d(offsets[path], 2.0, mode="wrap"), strength[chosen]
+
+
+def _closed_path(score: np.ndarray, bend: float) -> np.ndarray:
+    """Column of each row of [N, M] scores that maximises their sum less `bend` per change of column, at most 1 each.
+
+    Closed by running around twice and keeping the middle: its ends have then forgotten where the search began.
+    """
+    count = len(score)
+    total = score[0].copy()
+    origin = np.zeros((2 * count, score.shape[1]), np.int8)
+    for row in range(1, 2 * count):
+        padded = np.pad(total, 1, constant_values=-np.inf)
+        moves = np.stack([padded[1:-1], padded[:-2] - bend, padded[2:] - bend])
+        origin[row] = moves.argmax(0)
+        total = moves.max(0) + score[row % count]
+    path = np.empty(2 * count, np.int64)
+    path[-1] = total.argmax()
+    for row in range(2 * count - 1, 0, -1):
+        path[row - 1] = path[row] + (0, -1, 1)[origin[row, path[row]]]
+    half = count // 2
+    return np.roll(path[half : half + count], half)
 
 
 def _log_likelihood(
@@ -162,7 +216,7 @@ def _fit_mixture(
     samples: np.ndarray, colours: int, random: np.random.Generator, steps: int = 12
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gaussian mixture by expectation–maximisation: means [K, 3], covariances [K, 3, 3], shares [K]."""
-    floor = np.eye(3) * LIGHTNESS_NOISE**2
+    floor = np.eye(3) * COLOUR_NOISE**2
     means = samples[random.choice(len(samples), 1)]
     for _ in range(colours - 1):
         # k-means++: far colours first, so that a small patch of its own colour gets a component.
@@ -196,62 +250,41 @@ def _component_log_density(
     return result
 
 
-def _guided_smoothing(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
-    """Guided filter (He et al. 2010) of [H, W] values along the edges of a grey guide [H, W]."""
+def _coverage(outline: np.ndarray, size: tuple[int, int], lines: int = 4) -> np.ndarray:
+    """Share [H, W] of each pixel that lies inside of a polygon [N, 2]: exact along each of `lines` lines per row."""
+    start, end = outline, np.roll(outline, -1, 0)
+    # Every edge crosses the lines between its two heights; each crossing switches the inside on or off to its right.
+    heights = np.stack([start[:, 1], end[:, 1]]) * lines - 0.5
+    first, last = np.ceil(heights.min(0)).astype(int), np.ceil(heights.max(0)).astype(int)
+    edge = np.repeat(np.arange(len(outline)), last - first)
+    line = np.arange(len(edge)) - np.repeat(np.cumsum(last - first) - (last - first), last - first) + first[edge]
+    along = (line - heights[0, edge]) / (heights[1, edge] - heights[0, edge])
+    x = np.clip(start[edge, 0] + along * (end[edge, 0] - start[edge, 0]), 0.0, size[1])
+    sign = np.where(end[edge, 1] > start[edge, 1], 1.0, -1.0)
+    seen = (line >= 0) & (line < size[0] * lines)
+    line, x, sign = line[seen], x[seen], sign[seen]
+    pixel = np.minimum(x.astype(int), size[1] - 1)
+    change = np.zeros((size[0] * lines, size[1] + 1))
+    np.add.at(change, (line, pixel), sign * (pixel + 1 - x))
+    np.add.at(change, (line, pixel + 1), sign * (x - pixel))
+    covered = np.minimum(np.abs(np.cumsum(change, 1)[:, :-1]), 1.0)
+    return covered.reshape(size[0], lines, size[1]).mean(1).astype(np.float32)
 
-    def mean(item: np.ndarray) -> np.ndarray:
-        return ndimage.uniform_filter(item, 2 * radius + 1, mode="nearest")
 
-    guide_mean, values_mean = mean(guide), mean(values)
-    slope = (mean(guide * values) - guide_mean * values_mean) / (mean(guide**2) - guide_mean**2 + epsilon)
-    return mean(slope) * guide + mean(values_mean - slope * guide_mean)
-
-
-def _largest_part(posterior: np.ndarray) -> np.ndarray:
-    """The posterior with everything but its largest connected part (and with its holes) decided."""
-    labels, count = ndimage.label(posterior > 0.5)
-    if count == 0:
-        return posterior.astype(np.float32)
-    face = labels == 1 + np.argmax(ndimage.sum_labels(np.ones_like(labels), labels, np.arange(1, count + 1)))
-    foreign = (labels > 0) & ~face
-    holes = ndimage.binary_fill_holes(face) & ~face
-    return np.where(foreign, 0.0, np.where(holes, 1.0, posterior)).astype(np.float32)
-
-
-def _edge_confidence(
-    lab: np.ndarray, mask: np.ndarray, distance: np.ndarray, reach: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence [H] of the left and the right end of each row's face.
-
-    Compares the colours just inside and just outside of the edge, along the row and averaged over a few rows: their
-    distance in units of their own spread and of noise. An edge at the end of the band is where the search ended, and
-    no edge at all.
-    """
+def _row_confidence(mask: np.ndarray, outline: np.ndarray, strength: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Confidence [H] of the left and the right end of each row: that of the outline's points which lie there."""
     height, width = mask.shape
     inside = mask > 0.5
     some = inside.any(1)
-    ends = np.stack([inside.argmax(1), width - 1 - inside[:, ::-1].argmax(1)])
-    smooth = ndimage.gaussian_filter1d(lab, 1.5, axis=0)
-    span = np.arange(2, max(6, round(0.6 * reach)))
-    confidence = np.zeros((2, height), np.float32)
-    for side, direction in enumerate((-1, 1)):
-        rows = np.flatnonzero(some)
-        at = ends[side, rows]
-        outer = at[:, None] + direction * span
-        inner = at[:, None] - direction * span
-        usable = (outer.min(1) >= 0) & (outer.max(1) < width) & (inner.min(1) >= 0) & (inner.max(1) < width)
-        rows, outer, inner = rows[usable], outer[usable], inner[usable]
-        first, second = smooth[rows[:, None], inner], smooth[rows[:, None], outer]
-        spread = np.sqrt(0.5 * (first.var(1).sum(-1) + second.var(1).sum(-1)) + (2.0 * LIGHTNESS_NOISE) ** 2)
-        step = np.linalg.norm(first.mean(1) - second.mean(1), axis=-1)
-        strength = np.clip((step / spread - 0.75) / 1.5, 0.0, 1.0)
-        # Shading is a slope: it changes little right at the edge, and more the farther one looks. A step does not.
-        near = np.linalg.norm(first[:, :3].mean(1) - second[:, :3].mean(1), axis=-1)
-        strength *= np.clip((near / np.maximum(step, 1e-6) - 0.45) / 0.3, 0.0, 1.0)
-        # Fades over the last fifth of the band.
-        free = np.clip((1.0 - np.abs(distance[rows, ends[side, rows]]) / reach) / 0.2, 0.0, 1.0)
-        confidence[side, rows] = strength * free
-        confidence[side] *= some
-    # One row's luck is no edge: the median over neighbours, then never more than the row itself says.
-    steady = np.minimum(confidence, ndimage.median_filter(confidence, size=(1, 7), mode="nearest"))
-    return steady[0], steady[1]
+    ends = (inside.argmax(1) + 0.0, width - inside[:, ::-1].argmax(1) + 0.0)
+    row = np.clip(outline[:, 1].astype(int), 0, height - 1)
+    result = []
+    for end in ends:
+        here = np.abs(outline[:, 0] - end[row]) < 2.0
+        total = np.bincount(row[here], strength[here], height)
+        number = np.bincount(row[here], minlength=height)
+        confidence = np.where(some & (number > 0), total / np.maximum(number, 1), 0.0)
+        # One row's luck is no edge: the median over neighbours, and never more than the row itself says.
+        steady = np.minimum(confidence, ndimage.median_filter(confidence, 7, mode="nearest"))
+        result.append(steady.astype(np.float32))
+    return result[0], result[1]
