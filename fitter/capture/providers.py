@@ -140,7 +140,7 @@ class FaceAlignmentProvider:
             import face_alignment
         except ImportError as error:
             raise MissingPartError(
-                "the package face-alignment", "finding landmarks", "pip install 'hrn-fitter[landmarks]'"
+                "the package face-alignment", f"finding landmarks ({error})", "pip install 'hrn-fitter[landmarks]'"
             ) from error
         kinds = face_alignment.LandmarksType
         kind = kinds.TWO_D if hasattr(kinds, "TWO_D") else kinds._2D
@@ -176,8 +176,9 @@ class FaceAlignmentProvider:
         if points is None or len(points) == 0:
             raise _no_face(self.name)
         faces = [np.asarray(face, dtype=np.float64)[:, :2] for face in points]
+        # The heat maps of the photograph and its mirror image are added up, so a certain point scores 2.
         largest = int(np.argmax([np.prod(np.ptp(face, axis=0)) for face in faces]))
-        confidence = np.ones(68) if scores is None else np.asarray(scores[largest], dtype=np.float64).reshape(-1)
+        confidence = np.ones(68) if scores is None else np.asarray(scores[largest], dtype=np.float64).reshape(-1) / 2
         return Landmarks(points=faces[largest] + 0.5, confidence=confidence.clip(0, 1), scheme="ibug68")
 
 
@@ -207,7 +208,7 @@ class MediaPipeProvider:
             import mediapipe
         except ImportError as error:
             raise MissingPartError(
-                "the package mediapipe", "finding landmarks", "pip install 'hrn-fitter[mediapipe]'"
+                "the package mediapipe", f"finding landmarks ({error})", "pip install 'hrn-fitter[mediapipe]'"
             ) from error
         self._mediapipe = mediapipe
         vision = mediapipe.tasks.vision
