@@ -14,8 +14,10 @@ from fitter import atomic
 from fitter.errors import InputError
 from fitter.export import folder as folder_module
 from fitter.export.folder import is_complete, write_result
+from fitter.export.meshes import whole_head
 from fitter.export.obj import read_obj
 from fitter.export.records import json_bytes
+from fitter.result.types import DenseMesh
 from tests.factories import toy_result
 
 EXPECTED = {
@@ -62,9 +64,14 @@ def test_meshes_are_in_session_units_with_the_models_topology(result, written):
     np.testing.assert_allclose(coarse.vertices * 10.0, result.vertices_m0, atol=1e-5)
     np.testing.assert_allclose(coarse.uv, result.model.uv, atol=1e-6)
     dense = read_obj(written / "dense.obj")
-    np.testing.assert_allclose(dense.vertices * 10.0, result.dense.vertices, atol=1e-5)
-    np.testing.assert_allclose(dense.normals, result.dense.normals, atol=1e-6)
-    np.testing.assert_array_equal(dense.uv_triangles, result.dense.triangles)
+    count, faces = len(result.dense.vertices), len(result.dense.triangles)
+    np.testing.assert_allclose(dense.vertices[:count] * 10.0, result.dense.vertices, atol=1e-5)
+    np.testing.assert_allclose(dense.normals[:count], result.dense.normals, atol=1e-6)
+    np.testing.assert_array_equal(dense.uv_triangles[:faces], result.dense.triangles)
+    # The eyes, which the dense mesh lacks, follow: two caps of nine vertices and eight triangles.
+    assert len(dense.vertices) == count + 18 and len(dense.triangles) == faces + 16
+    np.testing.assert_allclose(dense.vertices[count:] * 10.0, result.vertices_m1[-18:], atol=1e-5)
+    assert (dense.material_of[:faces] == 0).all() and (dense.material_of[faces:] == 1).all()
 
 
 def test_cameras_project_the_exported_mesh_where_the_fit_saw_it(result, written):
@@ -83,6 +90,12 @@ def test_cameras_project_the_exported_mesh_where_the_fit_saw_it(result, written)
         y = frame["cy"] - frame["fl_y"] * points[:, 1] / -points[:, 2]
         np.testing.assert_allclose(np.stack([x, y], -1), view.landmarks_fitted, atol=1e-3)
         assert frame["file_path"].endswith(".png")
+
+
+def test_eyes_are_not_added_twice(result):
+    head = whole_head(result)
+    full = DenseMesh(head.vertices, head.normals, head.triangles, head.uv)
+    assert len(whole_head(dataclasses.replace(result, dense=full)).triangles) == len(head.triangles)
 
 
 def test_fit_json(result, written):

@@ -24,7 +24,7 @@ class IcpStage:
     """Movement in mm below which the stage ends."""
 
 
-COARSE_TO_FINE = (IcpStage(1500, 0.7, 25, 1e-3), IcpStage(4000, 0.9, 20, 1e-3), IcpStage(20_000, 0.95, 40, 1e-5))
+COARSE_TO_FINE = (IcpStage(1500, 0.7, 25, 1e-3), IcpStage(4000, 0.9, 20, 1e-3), IcpStage(6000, 0.95, 40, 1e-5))
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ def rotation_from_vector(vector: np.ndarray) -> np.ndarray:
 
 
 def _step(points: np.ndarray, surface: Surface, pose: Similarity, keep: float, scale: bool) -> tuple[Similarity, float]:
-    """One damped Gauss-Newton step on the trimmed squared distances; also how far (mm) it moves the points at most.
+    """One damped Gauss-Newton step on the trimmed, robustly weighted distances; also how far (mm) it moves the points at most.
 
     The residual of a pair is its distance, and its derivative is taken along the unit vector between the pair (the face
-    normal where they touch). At a fixed point that is the exact gradient of the summed squared distance, and on the way it
-    slides along the surface as point-to-plane does, so that it converges in tens of steps rather than hundreds.
+    normal where they touch). At a fixed point that is the exact gradient of the (robust) summed squared distance, and on the
+    way it slides along the surface as point-to-plane does, so that it converges in tens of steps rather than hundreds.
     """
     inverse = pose.inverse()
     found = surface.closest(inverse(points))
@@ -114,10 +114,14 @@ def _step(points: np.ndarray, surface: Surface, pose: Similarity, keep: float, s
         columns.append((arm * direction).sum(1, keepdims=True) / reach)
     jacobian = np.concatenate(columns, 1)
     residual = (direction * offset).sum(1)
-    normal_matrix = jacobian.T @ jacobian
+    # Geman-McClure weights at three robust standard deviations: what does not belong (an eyelid, hair) must not pull the
+    # rest away from where it fits.
+    width = max(3 * 1.4826 * float(np.median(length)), 1e-6)
+    weighted = jacobian / (1 + (length / width) ** 2) ** 2
+    normal_matrix = weighted.T @ jacobian
     # A little damping: a sphere or a plane leaves directions open, and those are then left alone.
     normal_matrix += 1e-6 * np.trace(normal_matrix) / len(normal_matrix) * np.eye(len(normal_matrix))
-    update = np.linalg.solve(normal_matrix, jacobian.T @ residual)
+    update = np.linalg.solve(normal_matrix, weighted.T @ residual)
     turn, shift = update[:3] / reach, update[3:6]
     angle = np.linalg.norm(turn)
     if angle > 0.3:

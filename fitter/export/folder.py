@@ -143,7 +143,7 @@ def _write_meshes(result: FitResult, write: _Writer) -> None:
     write(library, format_mtl(meshes.materials(result, textured)))
     for name, mesh, level in (
         ("face.obj", meshes.face_mesh(result, textured), "M1: with the deformation map; texture coordinates of the maps"),
-        ("dense.obj", meshes.dense_mesh(result), "M2: with the displacement map; texture coordinates of the maps"),
+        ("dense.obj", meshes.dense_mesh(result, textured), "M2: with the displacement map; texture coordinates of the maps; the eyes are M1's"),
     ):
         write(name, format_obj(mesh, material_library=library, decimals=decimals, comment=about(level)))
 

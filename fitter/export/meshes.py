@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 
 from fitter.export.colour import srgb_encode
+from fitter.export.normals import vertex_normals
 from fitter.export.obj import ObjMaterial, ObjMesh
 from fitter.model.morphable import MorphableModel
 from fitter.result.types import FitResult
@@ -81,16 +85,76 @@ def face_mesh(result: FitResult, textured: np.ndarray) -> ObjMesh:
     )
 
 
-def dense_mesh(result: FitResult) -> ObjMesh:
-    """M2: the displaced dense mesh with the atlas' texture coordinates and its normals."""
+def inner_parts(result: FitResult) -> np.ndarray:
+    """[K, 3] triangles of the model (eyeballs, tongue) that the dense mesh lacks; none where it holds them already.
+
+    The skin's own hidden rims (sockets, inside of the mouth) stay away: they would fight with the displaced surface.
+    """
+    model = result.model
+    triangles = model.triangles.cpu().numpy()
+    skin = model.regions["skin"].cpu().numpy()
+    inner = triangles[~in_atlas(model) & ~skin[triangles].any(1)]
+    if len(inner) and len(result.dense.vertices):
+        distance, _ = cKDTree(result.dense.vertices).query(result.vertices_m1[np.unique(inner)], distance_upper_bound=1e-3)
+        if np.isfinite(distance).all():
+            return inner[:0]
+    return inner
+
+
+@dataclass(frozen=True)
+class WholeHead:
+    """M2 with the eyes of M1."""
+
+    vertices: np.ndarray
+    """[V, 3] world mm: the dense mesh's, then the inner parts'."""
+    normals: np.ndarray
+    """[V, 3]."""
+    triangles: np.ndarray
+    """[F, 3]."""
+    uv: np.ndarray
+    """[V, 2] atlas coordinates."""
+    is_dense: np.ndarray
+    """[F] bool: triangles of the dense mesh proper."""
+    model_vertices: np.ndarray
+    """[K] which of the model's vertices the inner parts are."""
+
+
+def whole_head(result: FitResult) -> WholeHead:
+    """The dense mesh, completed with what it lacks to look like a head."""
     dense = result.dense
+    inner = inner_parts(result)
+    used, local = np.unique(inner, return_inverse=True)
+    normals = vertex_normals(result.vertices_m1, inner)[used]
+    return WholeHead(
+        vertices=np.concatenate([dense.vertices, result.vertices_m1[used]]),
+        normals=np.concatenate([dense.normals, normals]),
+        triangles=np.concatenate([dense.triangles, local.reshape(-1, 3) + len(dense.vertices)]),
+        uv=np.concatenate([dense.uv, result.model.atlas_uv.cpu().numpy()[used]]),
+        is_dense=np.arange(len(dense.triangles) + len(inner)) < len(dense.triangles),
+        model_vertices=used,
+    )
+
+
+def dense_mesh(result: FitResult, textured: np.ndarray) -> ObjMesh:
+    """M2: the displaced dense mesh with the atlas' texture coordinates and its normals, then M1's eyes.
+
+    Args:
+        result: The fit.
+        textured: From `textured_triangles`.
+    """
+    head = whole_head(result)
+    material = np.zeros(len(head.triangles), np.int64)
+    has_texture = np.zeros(result.model.vertex_count, bool)
+    has_texture[result.model.triangles.cpu().numpy()[textured]] = True
+    inner = head.triangles[~head.is_dense] - len(result.dense.vertices)
+    material[~head.is_dense] = np.where(has_texture[head.model_vertices[inner]].all(1), 0, 1)
     return ObjMesh(
-        vertices=dense.vertices / result.mm_per_unit,
-        triangles=dense.triangles,
-        uv=dense.uv,
-        uv_triangles=dense.triangles,
-        normals=dense.normals,
-        normal_triangles=dense.triangles,
-        materials=("face",),
-        material_of=np.zeros(len(dense.triangles), np.int64),
+        vertices=head.vertices / result.mm_per_unit,
+        triangles=head.triangles,
+        uv=head.uv,
+        uv_triangles=head.triangles,
+        normals=head.normals,
+        normal_triangles=head.triangles,
+        materials=("face", "inner"),
+        material_of=material,
     )

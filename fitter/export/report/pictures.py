@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,7 @@ from fitter.camera import Camera
 from fitter.capture.types import View
 from fitter.export import maps
 from fitter.export.colour import colour_map, srgb_decode, srgb_encode, to_bytes, with_colour_bar
-from fitter.export.meshes import in_atlas, textured_triangles, vertex_colours
+from fitter.export.meshes import textured_triangles, vertex_colours, whole_head
 from fitter.export.normals import vertex_normals
 from fitter.export.report.clay import BACKGROUND, Figure, draw, figure, sample, studio_camera, to_pixels
 from fitter.result.types import FitResult, ViewResult
@@ -102,22 +102,9 @@ class Studio:
 
     @cached_property
     def dense(self) -> Figure:
-        """M2 in clay: the dense mesh, and M1's eyes and mouth, which it does not hold."""
-        return self._dense_with(np.zeros((0, 3)), np.zeros((0, 3)))
-
-    def _dense_with(self, dense_colours: np.ndarray, model_colours: np.ndarray) -> Figure:
-        """The dense mesh joined with the model's parts outside the atlas; colours [V, 3] of both, or empty for clay."""
-        dense, model = self.result.dense, self.result.model
-        outside = ~in_atlas(model)
-        # The skin's own hidden rims stay away: they would fight with the displaced surface.
-        skin = model.regions["skin"].cpu().numpy()
-        outside &= ~skin[self._triangles].any(1)
-        count = len(dense.vertices)
-        vertices = np.concatenate([dense.vertices, self.result.vertices_m1])
-        normals = np.concatenate([dense.normals, vertex_normals(self.result.vertices_m1, self._triangles)])
-        triangles = np.concatenate([dense.triangles, self._triangles[outside] + count])
-        colours = np.concatenate([dense_colours, model_colours]) if len(dense_colours) else None
-        return figure(vertices, triangles, normals, colours=colours)
+        """M2 in clay: the dense mesh, and M1's eyes, which it does not hold."""
+        head = whole_head(self.result)
+        return figure(head.vertices, head.triangles, head.normals)
 
     def turns(self, subject: Figure) -> list[np.ndarray]:
         """A figure from the three sides of `TURNS`."""
@@ -145,10 +132,12 @@ class Studio:
 
     def doubt_turns(self) -> list[np.ndarray]:
         """M2 from three sides, coloured where the photographs do not determine it."""
-        confidence = sample(self.result.confidence[..., None], self.result.dense.uv)[:, 0]
+        dense = self.dense
+        count = len(self.result.dense.vertices)
+        confidence = np.ones(len(dense.vertices))
+        confidence[:count] = sample(self.result.confidence[..., None], self.result.dense.uv)[:, 0]
         colours = srgb_decode(colour_map(confidence, DOUBT))
-        rest = np.tile(srgb_decode(colour_map(np.ones(1), DOUBT)), (len(self.result.vertices_m1), 1))
-        return self.turns(self._dense_with(colours, rest))
+        return self.turns(replace(dense, colours=colours))
 
     def view(self, view: View, found: ViewResult, size: int) -> ViewPictures:
         """One photograph's row: input, overlay, M0, M1, M2."""

@@ -1,0 +1,118 @@
+"""A comparison as files: compare.json, the coloured scan error.ply, the picture error.png."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from fitter.atomic import write_bytes
+from fitter.compare.run import Comparison, Measurement
+from fitter.export.colour import ERROR, colour_map, font, srgb_decode, to_bytes, with_colour_bar
+from fitter.export.folder import output_error
+from fitter.export.maps import png
+from fitter.export.records import json_bytes
+from fitter.export.report.clay import BACKGROUND, draw, figure, studio_camera, to_pixels
+
+SIDE = 520
+TURNS = ((-45.0, "from the subject's right"), (0.0, "front"), (45.0, "from the subject's left"))
+LIMITS_MM = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
+
+
+def shown(comparison: Comparison) -> Measurement:
+    """The measurement worth a picture: the finest level, raw, or rigidly aligned where the frames differ."""
+    level = comparison.measurements[-1].level
+    return comparison.get(level, "raw" if comparison.start == "in place" and comparison.metric else "rigid")
+
+
+def error_limit(distances: np.ndarray) -> float:
+    """Round end of the colour scale, mm: most of the surface lies below it."""
+    wanted = float(np.percentile(distances, 97))
+    return next((limit for limit in LIMITS_MM if limit >= wanted), LIMITS_MM[-1])
+
+
+def error_colours(distances: np.ndarray, limit: float) -> np.ndarray:
+    """sRGB-encoded colours [P, 3] of distances in mm."""
+    return colour_map(distances / limit, ERROR)
+
+
+def _crop_mesh(comparison: Comparison) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices and triangles of the scan's part that was counted (mm)."""
+    scan = comparison.scan
+    local = np.full(len(scan.vertices), -1)
+    local[comparison.points] = np.arange(len(comparison.points))
+    triangles = local[scan.triangles]
+    return scan.vertices[comparison.points], triangles[(triangles >= 0).all(1)]
+
+
+def error_ply(comparison: Comparison, measurement: Measurement, mm_per_unit: float = 1.0) -> bytes:
+    """Binary PLY of the counted part of the scan, in the scan's unit, with colours and the distance (mm) per vertex."""
+    vertices, triangles = _crop_mesh(comparison)
+    distances = measurement.errors.distances
+    colours = to_bytes(error_colours(distances, error_limit(distances)))
+    rows = np.zeros(len(vertices), [("xyz", "<f4", 3), ("rgb", "u1", 3), ("distance", "<f4")])
+    rows["xyz"], rows["rgb"], rows["distance"] = vertices / mm_per_unit, colours, distances
+    faces = np.zeros(len(triangles), [("count", "u1"), ("corners", "<i4", 3)])
+    faces["count"], faces["corners"] = 3, triangles
+    header = (
+        "ply\nformat binary_little_endian 1.0\n"
+        f"comment distance to {measurement.level} ({measurement.alignment}), mm\n"
+        f"element vertex {len(rows)}\nproperty float x\nproperty float y\nproperty float z\n"
+        "property uchar red\nproperty uchar green\nproperty uchar blue\nproperty float distance\n"
+        f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
+    )
+    return header.encode("ascii") + rows.tobytes() + faces.tobytes()
+
+
+def error_picture(comparison: Comparison, measurement: Measurement) -> np.ndarray:
+    """uint8 picture: the counted part of the scan from three sides, coloured by distance, with the scale below."""
+    vertices, triangles = _crop_mesh(comparison)
+    distances = measurement.errors.distances
+    limit = error_limit(distances)
+    normals = comparison.scan.normals[comparison.points]
+    subject = figure(vertices, triangles, normals, colours=0.62 * srgb_decode(error_colours(distances, limit)))
+    target = 0.5 * (vertices.min(0) + vertices.max(0))
+    reach = 2.3 * float(np.linalg.norm(vertices - target, axis=1).max())
+    panels = []
+    for yaw, label in TURNS:
+        camera = studio_camera(target, comparison.frame.forward, comparison.up, yaw, reach, SIDE)
+        image = Image.fromarray(to_pixels(draw(subject, camera).over(BACKGROUND)))
+        ImageDraw.Draw(image).text((SIDE / 2, SIDE - 12), label, fill="#55504a", font=font(16), anchor="ms")
+        panels.append(np.asarray(image))
+    row = np.concatenate(panels, 1)
+    score = measurement.score
+    label = (
+        f"{measurement.level}, {measurement.alignment}: distance to the fit in mm"
+        f"   (median {score.median:.2f}, 90 % below {score.p90:.2f}; normals {score.normal_median:.1f}°)"
+    )
+    return with_colour_bar(row, ERROR, 0.0, limit, label, 20)
+
+
+def write_comparison(comparison: Comparison, folder: str | Path, *, mm_per_unit: float = 1.0) -> list[Path]:
+    """Write compare.json, error.ply and error.png; each appears whole or not at all.
+
+    Args:
+        comparison: What to write.
+        folder: Where to.
+        mm_per_unit: The scan's unit, so that error.ply lies on the scan.
+
+    Raises:
+        InputError: A file cannot be written.
+    """
+    measurement = shown(comparison)
+    record = comparison.record() | {"picture": {"level": measurement.level, "alignment": measurement.alignment}}
+    files = {
+        "compare.json": json_bytes(record),
+        "error.ply": error_ply(comparison, measurement, mm_per_unit),
+        "error.png": png(error_picture(comparison, measurement)),
+    }
+    written = []
+    for name, data in files.items():
+        path = Path(folder) / name
+        try:
+            write_bytes(path, data)
+        except OSError as error:
+            raise output_error(path, error) from error
+        written.append(path)
+    return written
