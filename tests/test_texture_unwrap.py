@@ -5,7 +5,7 @@ import torch
 
 from fitter.camera import Camera
 from fitter.texture.colour import linear_to_srgb, luminance, srgb_to_linear
-from fitter.texture.filters import guided_filter, masked_blur, sample_grid, smooth_blur, texel_centres
+from fitter.texture.filters import box_blur, guided_filter, masked_blur, sample_grid, smooth_blur, texel_centres
 from fitter.texture.position_map import normal_map_of_vertices, position_map
 from fitter.texture.unwrap import angle_weight, project_texels, texel_footprint, unwrap_texture, view_cosine
 
@@ -121,13 +121,24 @@ def test_masked_blur_does_not_bleed():
     assert torch.allclose(blurred[:, :16], torch.full((32, 16, 1), 3.0), atol=1e-4)
 
 
-def test_smooth_blur_has_the_stated_width():
-    impulse = torch.zeros(65, 65, 1, dtype=torch.float64)
-    impulse[32, 32] = 1.0
-    blurred = smooth_blur(impulse, 4.0)
-    offsets = torch.arange(65, dtype=torch.float64) - 32
-    variance = (blurred[..., 0].sum(0) * offsets**2).sum()
-    assert float(blurred.sum()) == pytest.approx(1.0) and float(variance) == pytest.approx(16.0, rel=0.15)
+@pytest.mark.parametrize("sigma", [1.5, 4.0, 9.0, 20.0])
+def test_smooth_blur_has_the_stated_width(sigma):
+    impulse = torch.zeros(192, 192, 1, dtype=torch.float64)
+    impulse[96, 96] = 1.0
+    blurred = smooth_blur(impulse, sigma)
+    offsets = torch.arange(192, dtype=torch.float64) - 96
+    profile = blurred[..., 0].sum(0)
+    variance = (profile * offsets**2).sum() - (profile * offsets).sum() ** 2
+    assert float(blurred.sum()) == pytest.approx(1.0) and float(variance) == pytest.approx(sigma**2, rel=0.15)
+
+
+def test_box_blur_matches_a_naive_loop():
+    values = torch.rand(2, 6, 7, 2)
+    padded = torch.nn.functional.pad(values, (0, 0, 2, 2, 2, 2))
+    expected = torch.stack(
+        [torch.stack([padded[:, y : y + 5, x : x + 5].mean((1, 2)) for x in range(7)], 1) for y in range(6)], 1
+    )
+    assert torch.allclose(box_blur(values, 2), expected, atol=1e-6)
 
 
 def test_guided_filter_smooths_noise_and_keeps_edges():

@@ -41,16 +41,30 @@ def texel_centres(like: Tensor, rows: int, columns: int) -> Tensor:
 
 def box_blur(values: Tensor, radius: int) -> Tensor:
     """Mean over a square window of 2 radius + 1 texels, zeros beyond the border; [..., H, W, C]."""
-    flat = values.movedim(-1, -3).reshape(-1, 1, *values.shape[-3:-1])
-    size = 2 * radius + 1
-    flat = functional.avg_pool2d(flat, (size, 1), stride=1, padding=(radius, 0))
-    flat = functional.avg_pool2d(flat, (1, size), stride=1, padding=(0, radius))
-    leading = (*values.shape[:-3], values.shape[-1])
-    return flat.reshape(*leading, *values.shape[-3:-1]).movedim(-3, -1)
+    for axis in (-3, -2):
+        # Running sums cost the same at any radius; doubles, so that their differences keep all digits.
+        before = values.new_zeros(()).expand(*_resized_axis(values.shape, axis, radius + 1))
+        after = values.new_zeros(()).expand(*_resized_axis(values.shape, axis, radius))
+        total = torch.cat([before, values, after], axis).cumsum(axis, dtype=torch.float64)
+        count = values.shape[axis]
+        window = total.narrow(axis, 2 * radius + 1, count) - total.narrow(axis, 0, count)
+        values = (window / (2 * radius + 1)).to(values.dtype)
+    return values
 
 
 def smooth_blur(values: Tensor, sigma: float) -> Tensor:
-    """Nearly Gaussian blur: three box blurs of the same variance; zeros beyond the border; [..., H, W, C]."""
+    """Nearly Gaussian blur: three box blurs of the same variance; zeros beyond the border; [..., H, W, C].
+
+    Wide blurs run on a smaller grid: what is left after them has no detail to lose.
+    """
+    rows, columns = values.shape[-3:-1]
+    if sigma >= 8.0 and rows % 2 == 0 and columns % 2 == 0:
+        flat = values.movedim(-1, -3).reshape(-1, 1, rows, columns)
+        small = functional.avg_pool2d(flat, 2)[:, 0, ..., None]
+        # Averaging by 2 and coming back bilinearly blur by 1/4 and 1/2 squared texel themselves.
+        small = smooth_blur(small, 0.5 * (sigma**2 - 0.75) ** 0.5)
+        flat = functional.interpolate(small.movedim(-1, 1), scale_factor=2.0, mode="bilinear", align_corners=False)
+        return flat.reshape(*values.shape[:-3], values.shape[-1], rows, columns).movedim(-3, -1)
     # A box of radius r has variance r (r + 1) / 3; each makes up for the rounding of those before it.
     remaining = sigma**2
     for passes in (3, 2, 1):
@@ -58,6 +72,12 @@ def smooth_blur(values: Tensor, sigma: float) -> Tensor:
         remaining -= radius * (radius + 1) / 3.0
         values = box_blur(values, radius) if radius else values
     return values
+
+
+def _resized_axis(shape: tuple[int, ...], axis: int, size: int) -> list[int]:
+    result = list(shape)
+    result[axis] = size
+    return result
 
 
 def masked_blur(values: Tensor, weight: Tensor, sigma: float) -> Tensor:
