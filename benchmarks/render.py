@@ -14,7 +14,6 @@ import os
 # soon as anything else runs on them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# ruff: noqa: E402
 import argparse
 import importlib.metadata
 import json
@@ -195,7 +194,7 @@ def silhouette_gradient_error(size: int = 256, backend: str | None = None, devic
     to a shift in x and in y.
 
     Returns:
-        Relative error (norm of the difference over norm of the truth) and the recovered share (projection on the truth).
+        Relative error (norm of the difference over that of the truth) and recovered share (projection on the truth).
     """
     scene, fine = Scene(size, device), Scene(size * SUPERSAMPLING, device)
     axis = (torch.arange(size, device=device) + 0.5) / size

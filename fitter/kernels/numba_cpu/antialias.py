@@ -1,7 +1,7 @@
 """Silhouette antialiasing on the CPU by an edge walk over the mesh.
 
-For every pair of neighbouring pixels, the walk starts at the nearer pixel's triangle and steps from triangle to triangle
-along the segment between the two pixel centres, until the segment ends or a silhouette edge (mesh boundary, or the
+For every pair of neighbouring pixels, the walk starts at the nearer pixel's triangle and steps from one triangle to the
+next along the segment between the two pixel centres, until the segment ends or a silhouette edge (mesh boundary, or the
 neighbour faces the other way) is met. The colours are then blended by where the edge crosses the segment, as in Laine
 et al. (2020), section 3.4. Their rule looks only at the edges of the visible triangle, which loses almost all
 silhouettes once triangles are smaller than pixels; the walk does not.

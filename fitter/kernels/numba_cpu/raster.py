@@ -41,7 +41,7 @@ def project(clip, height, width, snapped, depth):
 
 @njit(**JIT)
 def clip_to_near(clip, a, b, c, height, width, points, point_depth):
-    """Clip one triangle to z >= -w (Sutherland and Hodgman 1974); fills up to 4 snapped points, returns their number."""
+    """Clip one triangle to z >= -w (Sutherland and Hodgman 1974); fills and counts up to 4 snapped points."""
     count = 0
     corners = (a, b, c)
     for k in range(3):

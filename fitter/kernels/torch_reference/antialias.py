@@ -1,4 +1,4 @@
-"""Silhouette antialiasing in plain torch: the edge walk of all pixel pairs side by side, then differentiable blending."""
+"""Silhouette antialiasing in plain torch: the edge walks of all pixel pairs side by side, then blending."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Pairs(NamedTuple):
 
 def antialias(colour: Tensor, topology: MeshTopology, ids: Tensor, depth: Tensor, clip: Tensor) -> Tensor:
     """Colour [B, H, W, C] blended across silhouettes, differentiable with respect to colour and clip [B, V, 4]."""
-    n_views, height, width, n_channels = colour.shape
+    height, width, n_channels = colour.shape[1:]
     extent = clip.new_tensor([width, height])
     visible = (clip[..., 2] >= -clip[..., 3]) & (clip[..., 3] > 0)
     screen = torch.where(

@@ -1,4 +1,4 @@
-"""Rasterization in plain torch: enumerate the pixels of every triangle's box, keep the nearest by a scattered minimum."""
+"""Rasterization in plain torch: enumerate the pixels of every triangle's box, scatter the minimum of the depth."""
 
 from __future__ import annotations
 

@@ -4,6 +4,9 @@ The antialiasing walk is that of `fitter.kernels.numba_cpu.antialias`; gradients
 last digits depend on the order of execution.
 """
 
+# In a Warp kernel, int() and float() make variables of constants.
+# ruff: noqa: UP018, RUF046
+
 import warp as wp
 
 wp.set_module_options({"enable_backward": False})
