@@ -75,6 +75,10 @@ def _lens(path: Path, model: str, width: int, height: int, parameters: list[floa
     """Intrinsics of one COLMAP camera; parameter order as in COLMAP's `models.h`."""
     if model not in _SUPPORTED:
         raise InputError(path, f"the camera model {model}", f"one of {', '.join(_SUPPORTED)}", _UNDISTORT)
+    if width <= 0 or height <= 0:
+        raise InputError(
+            path, f"a camera of {width} x {height} pixels", "its size in pixels", "Export the model again."
+        )
     if len(parameters) != _COUNTS[model]:
         raise InputError(
             path, f"{len(parameters)} parameters of {model}", f"{_COUNTS[model]}", "Export the model again."

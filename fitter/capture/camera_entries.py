@@ -44,12 +44,11 @@ class Lens:
     def intrinsics(self, size: tuple[int, int]) -> np.ndarray:
         """[3, 3] intrinsics for a picture of the given (height, width)."""
         height, width = self.size or size
-        focal_x = self.focal_x
+        focal_x, focal_y = self.focal_x, self.focal_y
         if focal_x is None and self.angle_x is not None:
-            focal_x = 0.5 * width / math.tan(0.5 * self.angle_x)
-        focal_y = self.focal_y
+            focal_x = _focal_of_angle(self.angle_x, width)
         if focal_y is None and self.focal_x is None and self.angle_y is not None:
-            focal_y = 0.5 * height / math.tan(0.5 * self.angle_y)
+            focal_y = _focal_of_angle(self.angle_y, height)
         if focal_x is None:
             focal_x = math.nan if focal_y is None else focal_y
         centre_x = 0.5 * width if self.centre_x is None else self.centre_x
@@ -82,6 +81,11 @@ class CameraFile:
     unit: str | None = None
     """World unit where the file knows it (a metric Metashape chunk: "m"), else None."""
     warnings: tuple[str, ...] = ()
+
+
+def _focal_of_angle(angle: float, extent: int) -> float:
+    """Focal length, px, of a field of view in radians over `extent` pixels; NaN for an impossible one."""
+    return 0.5 * extent / math.tan(0.5 * angle) if 0 < angle < math.pi else math.nan
 
 
 def rigid_transform(matrix: np.ndarray, where: object) -> np.ndarray:

@@ -60,7 +60,7 @@ def read_metashape(path: str | Path) -> CameraFile:
     path = Path(path)
     try:
         root = ElementTree.parse(path).getroot()
-    except (OSError, ElementTree.ParseError) as error:
+    except (OSError, ElementTree.ParseError, LookupError, ValueError) as error:
         raise InputError(
             path, f"no readable XML ({error})", "Metashape's cameras.xml", "Export the cameras again."
         ) from error
@@ -202,9 +202,12 @@ def _lens(path: Path, sensor: ElementTree.Element | None, sensor_id: str) -> Len
 
     if value("p3") or value("p4"):
         raise InputError(where, "the lens coefficients p3, p4", "k1-k4, p1, p2, b1, b2", _PINHOLES)
-    width, height = int(resolution.get("width", 0)), int(resolution.get("height", 0))
+    try:
+        width, height = int(resolution.get("width", 0)), int(resolution.get("height", 0))
+    except ValueError:
+        width = height = 0
     if width <= 0 or height <= 0:
-        raise InputError(where, f"a resolution of {width} x {height}", "the sensor's size in pixels")
+        raise InputError(where, "an unusable <resolution>", "the sensor's size in pixels", "Export the cameras again.")
     return Lens(
         focal_x=value("f") + value("b1"),
         focal_y=value("f"),

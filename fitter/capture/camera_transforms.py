@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,9 @@ def _lens(where: str, values: dict) -> Lens:
         return float(value)
 
     width, height = number("w"), number("h")
+    for key, value in (("w", width), ("h", height)):
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(where, f"{key} = {value}", "the photograph's size in pixels", "Export the cameras again.")
     lens = Lens(
         focal_x=number("fl_x"),
         focal_y=number("fl_y"),

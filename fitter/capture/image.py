@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import struct
 import warnings as python_warnings
@@ -22,6 +23,7 @@ FOREIGN_SUFFIXES = (".heic", ".heif", ".webp", ".bmp", ".gif", ".avif", ".dng", 
 MIN_SIDE = 64
 """Shortest side, px, of a photograph that a face can be fitted to."""
 
+_MOST_PIXELS = 500_000_000
 _FULL_FRAME_DIAGONAL = math.hypot(36.0, 24.0)
 _EXIF_IFD = 0x8769
 _ORIENTATION, _FOCAL_MM, _FOCAL_35MM = 0x0112, 0x920A, 0xA405
@@ -132,6 +134,12 @@ def _read_bytes(path: Path) -> bytes:
     return data
 
 
+def _check_claim(width: int, height: int) -> None:
+    """Refuse a size that only a damaged header claims, before memory is asked for it."""
+    if width * height > _MOST_PIXELS:
+        raise ValueError(f"a header that claims {width} x {height} pixels")
+
+
 def _as_unit_float(samples: np.ndarray, largest: int | None = None) -> np.ndarray:
     """[H, W, C] float32 in [0, 1] from integer or float samples; integers keep every bit (24-bit mantissa)."""
     if samples.ndim == 2:
@@ -206,6 +214,7 @@ def _profile_note(profile: bytes | None) -> list[str]:
 
 def _decode_png16(data: bytes) -> tuple[np.ndarray, Image.Exif, list[str]]:
     """16-bit PNG; Pillow would silently give 8 bits."""
+    _check_claim(*struct.unpack(">II", data[16:24]))
     samples = imagecodecs.png_decode(data)
     with Image.open(io.BytesIO(data)) as opened:
         exif, profile = opened.getexif(), opened.info.get("icc_profile")
@@ -214,8 +223,11 @@ def _decode_png16(data: bytes) -> tuple[np.ndarray, Image.Exif, list[str]]:
 
 def _decode_tiff(data: bytes) -> tuple[np.ndarray, Image.Exif, list[str]]:
     """First page of a TIFF, at its own depth."""
+    # tifffile logs each damaged tag as an error; what matters of it is raised, and told in one line.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages[0]
+        _check_claim(page.imagewidth, page.imagelength)
         samples = page.asarray()
         if page.axes.startswith("S") and samples.ndim == 3:
             samples = samples.transpose(1, 2, 0)

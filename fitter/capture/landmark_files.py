@@ -127,7 +127,9 @@ def _read_pts(path: Path) -> _Raw:
 def _read_npy(path: Path) -> _Raw:
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header makes numpy's parser raise its own types
         raise InputError(path, f"no plain numeric array ({error})", _EXPECTED, "Save it with numpy.save.") from error
     if (
         not isinstance(array, np.ndarray)
@@ -153,7 +155,7 @@ def _read_json(path: Path) -> _Raw:
         points = np.array(values["points"], dtype=np.float64)
         confidence = None if values.get("confidence") is None else np.array(values["confidence"], dtype=np.float64)
         size = None if values.get("image_size") is None else tuple(int(value) for value in values["image_size"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             path, f"no usable `points` ({error})", "`points`: [[x, y], ...]", "Make them again."
         ) from error
