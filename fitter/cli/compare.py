@@ -36,8 +36,8 @@ def compare_command(
         unit: Unit of the scan (and of its landmarks).
         radius: Radius around the nose tip, mm.
         out: Folder for the files; by default `compare` in the fit's folder.
-        scan_landmarks: 68 iBUG landmarks on the scan (text, .npy or .json): they say where its nose is and where it looks,
-            and start the alignment of a fit that lies elsewhere.
+        scan_landmarks: 68 iBUG landmarks on the scan (text, .npy or .json): they say where its nose is and where
+            it looks, and start the alignment of a fit that lies elsewhere.
     """
     # Late, so that --help stays quick.
     from rich.console import Console
@@ -66,7 +66,10 @@ def comparison_table(comparison: Comparison) -> Table:
     from rich import box
     from rich.table import Table
 
-    title = f"{len(comparison.points)} scan vertices within {comparison.radius:g} mm of the nose tip; distances in mm, normals (median, mean) in degrees"
+    title = (
+        f"{len(comparison.points)} scan vertices within {comparison.radius:g} mm of the nose tip\n"
+        "distances in mm; normals (median, mean) in degrees"
+    )
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
     table.add_column("level")
     table.add_column("alignment")
@@ -94,7 +97,8 @@ def remarks(comparison: Comparison) -> list[str]:
     lines = []
     if comparison.start != "in place":
         lines.append(
-            f"The fit does not lie on the scan: the alignments start from {comparison.start}, and the raw distances mean little."
+            f"The fit does not lie on the scan: the alignments start from {comparison.start}, "
+            "and the raw distances mean little."
         )
     if comparison.start == "search":
         lines.append("The start was searched for; look at error.png, or give --scan-landmarks to be sure.")

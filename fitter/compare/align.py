@@ -9,7 +9,6 @@ import numpy as np
 from fitter.compare.surface import Surface
 
 
-
 @dataclass(frozen=True)
 class IcpStage:
     """One stage of ICP."""
@@ -90,11 +89,11 @@ def rotation_from_vector(vector: np.ndarray) -> np.ndarray:
 
 
 def _step(points: np.ndarray, surface: Surface, pose: Similarity, keep: float, scale: bool) -> tuple[Similarity, float]:
-    """One damped Gauss-Newton step on the trimmed, robustly weighted distances; also how far (mm) it moves the points at most.
+    """One damped Gauss-Newton step on the trimmed, robustly weighted distances, and how far (mm) it moves.
 
     The residual of a pair is its distance, and its derivative is taken along the unit vector between the pair (the face
-    normal where they touch). At a fixed point that is the exact gradient of the (robust) summed squared distance, and on the
-    way it slides along the surface as point-to-plane does, so that it converges in tens of steps rather than hundreds.
+    normal where they touch). At a fixed point that is the exact gradient of the (robust) summed squared distance, and on
+    the way it slides along the surface as point-to-plane does, and converges in tens of steps, not hundreds.
     """
     inverse = pose.inverse()
     found = surface.closest(inverse(points))
@@ -114,8 +113,8 @@ def _step(points: np.ndarray, surface: Surface, pose: Similarity, keep: float, s
         columns.append((arm * direction).sum(1, keepdims=True) / reach)
     jacobian = np.concatenate(columns, 1)
     residual = (direction * offset).sum(1)
-    # Geman-McClure weights at three robust standard deviations: what does not belong (an eyelid, hair) must not pull the
-    # rest away from where it fits.
+    # Geman-McClure weights at three robust standard deviations: what does not belong (an eyelid, hair) must not pull
+    # the rest away from where it fits.
     width = max(3 * 1.4826 * float(np.median(length)), 1e-6)
     weighted = jacobian / (1 + (length / width) ** 2) ** 2
     normal_matrix = weighted.T @ jacobian

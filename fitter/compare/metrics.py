@@ -76,6 +76,8 @@ def summarise(errors: PointErrors) -> SurfaceScore:
     )
 
 
-def score_points(points: np.ndarray, normals: np.ndarray, surface: Surface, pose: Similarity | None = None) -> SurfaceScore:
+def score_points(
+    points: np.ndarray, normals: np.ndarray, surface: Surface, pose: Similarity | None = None
+) -> SurfaceScore:
     """Score scan points [P, 3] (mm) with unit normals [P, 3] against a fitted surface moved by `pose`."""
     return summarise(point_errors(points, normals, surface, pose or Similarity.identity()))

@@ -76,7 +76,8 @@ class Comparison:
         return {
             "format": "hrn-compare-1",
             "unit": "mm; normals in degrees",
-            "counted": "scan vertices within the radius of the nose tip whose normal points forward, to the closest point of the fit",
+            "counted": "scan vertices within the radius of the nose tip whose normal points forward, "
+            "to the closest point of the fit",
             "radius_mm": self.radius,
             "vertices": len(self.points),
             "nose_tip": self.frame.nose_tip.tolist(),
@@ -111,14 +112,18 @@ def load_fit(folder: str | Path) -> FitFolder:
         axes = np.array(record["world_from_model"], np.float64)[:3, :3]
         landmarks = np.array(points["m1"], np.float64).reshape(68, 3) * mm_per_unit
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(folder / "fit.json", "a record without unit, pose or landmarks", "a result of this version") from error
+        raise InputError(
+            folder / "fit.json", "a record without unit, pose or landmarks", "a result of this version"
+        ) from error
     surfaces = {}
     for level, name in LEVELS:
         if (folder / name).is_file():
             mesh = read_obj(folder / name)
             surfaces[level] = Surface(mesh.vertices * mm_per_unit, mesh.triangles)
     if "M1" not in surfaces:
-        raise InputError(folder / "face.obj", "no such file", "the fitted mesh", "Give the folder that `hrn fit` wrote.")
+        raise InputError(
+            folder / "face.obj", "no such file", "the fitted mesh", "Give the folder that `hrn fit` wrote."
+        )
     frame = FaceFrame(landmarks[NOSE_TIP], axes[:, 2] / np.linalg.norm(axes[:, 2]))
     face = FitFace(_face_points(surfaces["M1"], frame), landmarks, frame)
     return FitFolder(surfaces, face, bool(record.get("metric", True)))
@@ -134,8 +139,8 @@ def _face_points(surface: Surface, frame: FaceFrame, radius: float = 75.0) -> np
 def _scan_frame(fit: FitFolder, scan: Scan, landmarks: np.ndarray | None, start: Similarity) -> FaceFrame:
     """Nose tip and forward direction on the scan: from its landmarks, else from the roughly placed fit.
 
-    Without landmarks the nose tip is the scan vertex nearest to the fit's, and forward is the model's +z axis as the fit
-    turned it; both hardly move with a small change of the fit.
+    Without landmarks the nose tip is the scan vertex nearest to the fit's, and forward is the model's +z axis as the
+    fit turned it; both hardly move with a small change of the fit.
     """
     if landmarks is not None:
         return face_frame(landmarks)
@@ -175,6 +180,4 @@ def compare_fit(
     brows, chin = fit.face.landmarks[17:27].mean(0), fit.face.landmarks[8]
     up = start.rotation @ (brows - chin)
     up -= (up @ frame.forward) * frame.forward
-    return Comparison(
-        tuple(measurements), chosen, scan, frame, up / np.linalg.norm(up), how, radius, fit.metric
-    )
+    return Comparison(tuple(measurements), chosen, scan, frame, up / np.linalg.norm(up), how, radius, fit.metric)

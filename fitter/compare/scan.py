@@ -113,6 +113,6 @@ def face_frame(landmarks: np.ndarray) -> FaceFrame:
 
 
 def crop(scan: Scan, frame: FaceFrame, radius: float) -> np.ndarray:
-    """Numbers of the scan vertices within `radius` mm of the nose tip whose normal points forward (less than 90° away)."""
+    """Numbers of the scan vertices within `radius` mm of the nose tip whose normal points forward (within 90°)."""
     near = np.linalg.norm(scan.vertices - frame.nose_tip, axis=1) <= radius
     return np.flatnonzero(near & (scan.normals @ frame.forward > 0.0))

@@ -54,7 +54,9 @@ def initial_alignment(fit: FitFace, scan: Scan, scan_landmarks: np.ndarray | Non
 def _agrees(fit: FitFace, scan: Scan, scan_landmarks: np.ndarray | None) -> bool:
     """Whether a fit that is near the scan also looks the same way (a face turned around is near it, too)."""
     if scan_landmarks is not None:
-        return bool(np.median(np.linalg.norm(fit.landmarks - scan_landmarks, axis=1)[INNER_LANDMARKS]) <= 3 * IN_PLACE_MM)
+        return bool(
+            np.median(np.linalg.norm(fit.landmarks - scan_landmarks, axis=1)[INNER_LANDMARKS]) <= 3 * IN_PLACE_MM
+        )
     nearest = np.linalg.norm(scan.vertices - fit.frame.nose_tip, axis=1).argmin()
     return bool(scan.normals[nearest] @ fit.frame.forward > 0.3)
 

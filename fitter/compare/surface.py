@@ -72,7 +72,7 @@ class Surface:
 
 
 def barycentric(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Barycentric weights [P, 3] of points [P, 3] in their triangles [P, 3, 3] (Ericson 2005, 3.4); empty ones give thirds."""
+    """Weights [P, 3] of points [P, 3] in their triangles [P, 3, 3] (Ericson 2005, 3.4); thirds in empty ones."""
     first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     offset = points - corners[:, 0]
     d00, d01, d11 = ((x * y).sum(1) for x, y in ((first, first), (first, second), (second, second)))

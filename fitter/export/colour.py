@@ -5,9 +5,32 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-DIVERGING = ("#053061", "#2166ac", "#4393c3", "#92c5de", "#d1e5f0", "#f7f7f7", "#fddbc7", "#f4a582", "#d6604d", "#b2182b", "#67001f")
+DIVERGING = (
+    "#053061",
+    "#2166ac",
+    "#4393c3",
+    "#92c5de",
+    "#d1e5f0",
+    "#f7f7f7",
+    "#fddbc7",
+    "#f4a582",
+    "#d6604d",
+    "#b2182b",
+    "#67001f",
+)
 """Blue, white, red at equal steps (ColorBrewer RdBu, reversed; Harrower and Brewer 2003)."""
-SEQUENTIAL = ("#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725")
+SEQUENTIAL = (
+    "#440154",
+    "#482878",
+    "#3e4989",
+    "#31688e",
+    "#26828e",
+    "#1f9e89",
+    "#35b779",
+    "#6ece58",
+    "#b5de2b",
+    "#fde725",
+)
 """Dark violet to yellow at equal steps (viridis; van der Walt and Smith 2015, CC0)."""
 ERROR = ("#f3f6f4", "#cfe4d8", "#f6e3a1", "#f2b25c", "#e0703c", "#b83030", "#6e1038")
 """Pale to dark red: pale is close, so that only what is wrong draws the eye."""

@@ -43,12 +43,16 @@ class _Writer:
 def output_error(path: Path, error: OSError) -> InputError:
     """The user's line for a file that cannot be written."""
     if error.errno == errno.ENOSPC:
-        return InputError(path, "no space left to write it", remedy="Free some space or choose another output folder, then run again.")
+        return InputError(
+            path, "no space left to write it", remedy="Free some space or choose another output folder, then run again."
+        )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         remedy = "Choose an output folder you may write to, or change its permissions."
         return InputError(path, f"a place that cannot be written ({error.strerror})", "a writable folder", remedy)
     reason = error.strerror or str(error) or type(error).__name__
-    return InputError(path, f"an error while writing it ({reason})", remedy="Choose another output folder, then run again.")
+    return InputError(
+        path, f"an error while writing it ({reason})", remedy="Choose another output folder, then run again."
+    )
 
 
 def is_complete(folder: str | Path) -> bool:
@@ -137,13 +141,25 @@ def _write_meshes(result: FitResult, write: _Writer) -> None:
 
     write(
         "m0.obj",
-        format_obj(meshes.coarse_mesh(result), decimals=decimals, comment=about("M0: the face model; the model's own texture coordinates")),
+        format_obj(
+            meshes.coarse_mesh(result),
+            decimals=decimals,
+            comment=about("M0: the face model; the model's own texture coordinates"),
+        ),
     )
     library = meshes.MATERIAL_LIBRARY
     write(library, format_mtl(meshes.materials(result, textured)))
     for name, mesh, level in (
-        ("face.obj", meshes.face_mesh(result, textured), "M1: with the deformation map; texture coordinates of the maps"),
-        ("dense.obj", meshes.dense_mesh(result, textured), "M2: with the displacement map; texture coordinates of the maps; the eyes are M1's"),
+        (
+            "face.obj",
+            meshes.face_mesh(result, textured),
+            "M1: with the deformation map; texture coordinates of the maps",
+        ),
+        (
+            "dense.obj",
+            meshes.dense_mesh(result, textured),
+            "M2: with the displacement map; texture coordinates of the maps; the eyes are M1's",
+        ),
     ):
         write(name, format_obj(mesh, material_library=library, decimals=decimals, comment=about(level)))
 

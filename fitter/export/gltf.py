@@ -1,9 +1,9 @@
 """face.glb: M1 with its texture and the expressions as named morph targets; metres, upright, looking along +z.
 
-glTF wants metres and y up (glTF 2.0, 3.4). The mesh is therefore the fitted one turned back into the model's upright frame,
-at its true (world) size; `asset.extras.world_from_mesh_mm` places it in the session again. The stored shape is the neutral
-one and the reference photograph's expression is the mesh's default weights: programs show M1, and all weights at zero
-give the neutral face.
+glTF wants metres and y up (glTF 2.0, 3.4). The mesh is therefore the fitted one turned back into the model's upright
+frame, at its true (world) size; `asset.extras.world_from_mesh_mm` places it in the session again. The stored shape is
+the neutral one and the reference photograph's expression is the mesh's default weights: programs show M1, and all
+weights at zero give the neutral face.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _Buffer:
 
 
 def mesh_frame(world_from_model: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Rotation [3, 3], origin [3] (mm) and scale of a similarity: world = rotation @ mesh + origin, mesh = scale * model."""
+    """Rotation [3, 3], origin [3] (mm) and scale: world = rotation @ mesh + origin, mesh = scale * model."""
     linear = world_from_model[:3, :3]
     scale = float(np.cbrt(np.linalg.det(linear)))
     return linear / scale, world_from_model[:3, 3], scale
@@ -103,15 +103,25 @@ def build_glb(result: FitResult, texture_png: bytes) -> bytes:
     buffer = _Buffer()
     attributes = gl.Attributes(
         POSITION=buffer.accessor(
-            ((worn - basis @ weights) * METRES_PER_MM).astype(np.float32), gl.VEC3, gl.FLOAT, gl.ARRAY_BUFFER, bounds=True
+            ((worn - basis @ weights) * METRES_PER_MM).astype(np.float32),
+            gl.VEC3,
+            gl.FLOAT,
+            gl.ARRAY_BUFFER,
+            bounds=True,
         ),
         # Targets carry no normals of their own, so the stored ones are those of the face as it is first shown.
         NORMAL=buffer.accessor(
-            vertex_normals(worn, triangles, unreferenced=(0.0, 0.0, 1.0)).astype(np.float32), gl.VEC3, gl.FLOAT, gl.ARRAY_BUFFER
+            vertex_normals(worn, triangles, unreferenced=(0.0, 0.0, 1.0)).astype(np.float32),
+            gl.VEC3,
+            gl.FLOAT,
+            gl.ARRAY_BUFFER,
         ),
         # glTF counts v from the top.
         TEXCOORD_0=buffer.accessor(
-            (model.atlas_uv.cpu().numpy() * [1.0, -1.0] + [0.0, 1.0]).astype(np.float32), gl.VEC2, gl.FLOAT, gl.ARRAY_BUFFER
+            (model.atlas_uv.cpu().numpy() * [1.0, -1.0] + [0.0, 1.0]).astype(np.float32),
+            gl.VEC2,
+            gl.FLOAT,
+            gl.ARRAY_BUFFER,
         ),
     )
     targets = _targets(buffer, basis)
@@ -131,8 +141,12 @@ def build_glb(result: FitResult, texture_png: bytes) -> bytes:
     return _assemble(buffer, mesh, image, placement, result)
 
 
-def _primitive(buffer: _Buffer, attributes: gl.Attributes, targets: list, triangles: np.ndarray, material: int) -> gl.Primitive:
-    indices = buffer.accessor(triangles.reshape(-1).astype(np.uint32), gl.SCALAR, gl.UNSIGNED_INT, gl.ELEMENT_ARRAY_BUFFER)
+def _primitive(
+    buffer: _Buffer, attributes: gl.Attributes, targets: list, triangles: np.ndarray, material: int
+) -> gl.Primitive:
+    indices = buffer.accessor(
+        triangles.reshape(-1).astype(np.uint32), gl.SCALAR, gl.UNSIGNED_INT, gl.ELEMENT_ARRAY_BUFFER
+    )
     return gl.Primitive(attributes=attributes, indices=indices, targets=targets, material=material)
 
 
@@ -161,7 +175,9 @@ def _assemble(buffer: _Buffer, mesh: gl.Mesh, image: int, placement: np.ndarray,
         materials=[_material("face", texture=True), _material("inner", texture=False)],
         textures=[gl.Texture(source=0, sampler=0)],
         samplers=[
-            gl.Sampler(magFilter=gl.LINEAR, minFilter=gl.LINEAR_MIPMAP_LINEAR, wrapS=gl.CLAMP_TO_EDGE, wrapT=gl.CLAMP_TO_EDGE)
+            gl.Sampler(
+                magFilter=gl.LINEAR, minFilter=gl.LINEAR_MIPMAP_LINEAR, wrapS=gl.CLAMP_TO_EDGE, wrapT=gl.CLAMP_TO_EDGE
+            )
         ],
         images=[gl.Image(name="texture", bufferView=image, mimeType="image/png")],
         buffers=[gl.Buffer(byteLength=len(buffer.data))],

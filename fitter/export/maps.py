@@ -1,6 +1,6 @@
-"""Maps as files: EXR in float millimetres, 16-bit and 8-bit PNG, previews, and `maps.json`, which says what each one means.
+"""Maps as files: EXR in float millimetres, 16-bit and 8-bit PNG, previews, and `maps.json`, which says what each means.
 
-In memory row 0 of a map is v = 0, the bottom; files have their top row first, so everything is flipped here and only here.
+In memory row 0 of a map is v = 0, the bottom; files have their top row first: all is flipped here and only here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def to_image_rows(texels: np.ndarray) -> np.ndarray:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """PNG of uint8 grey or RGB, or uint16 grey [H, W] or RGB [H, W, 3]; no date inside, so equal pixels give equal bytes."""
+    """PNG of uint8 grey or RGB, or uint16 grey [H, W] or RGB [H, W, 3]; no date inside: equal pixels, equal bytes."""
     if pixels.dtype == np.uint16 and pixels.ndim == 3:
         # Pillow has no 16-bit RGB.
         import imagecodecs
@@ -150,7 +150,9 @@ def deformation_preview(deformation: np.ndarray, valid: np.ndarray) -> np.ndarra
     gap = np.full((PREVIEW_SIZE, 12, 3), 255, np.uint8)
     x, y, z = (_preview_panel(axis, mask, limit) for axis in deformation)
     row = np.concatenate([x, gap, y, gap, z], 1)
-    return with_colour_bar(row, DIVERGING, -limit, limit, "deformation in mm: x (subject's left), y (up), z (out of the face)", 26)
+    return with_colour_bar(
+        row, DIVERGING, -limit, limit, "deformation in mm: x (subject's left), y (up), z (out of the face)", 26
+    )
 
 
 def map_files(result, *, texture_bits: int = 8) -> MapFiles:
@@ -187,19 +189,39 @@ def _map_record(limit: float, most_views: int, texture_bits: int) -> dict[str, A
     return {
         "layout": "texture coordinates of face.obj and dense.obj; origin bottom-left; the files' top row is v = 1",
         "unit": "mm, whatever the unit of the meshes",
-        "deformation.exr": {"channels": {"R": "x", "G": "y", "B": "z"}, "unit": "mm", "axes": "model: x to the subject's left, y up, z out of the face"},
-        "displacement.exr": {"channels": {"Y": "along the normal of face.obj's surface, outwards positive"}, "unit": "mm"},
+        "deformation.exr": {
+            "channels": {"R": "x", "G": "y", "B": "z"},
+            "unit": "mm",
+            "axes": "model: x to the subject's left, y up, z out of the face",
+        },
+        "displacement.exr": {
+            "channels": {"Y": "along the normal of face.obj's surface, outwards positive"},
+            "unit": "mm",
+        },
         "displacement.png": {
             "bits": 16,
             "zero": MID_GREY,
             "range_mm": limit,
             "formula": f"mm = (value - {MID_GREY}) / 32767 * {limit:g}",
         },
-        "normal.png": {"space": "tangent", "green": "OpenGL (+Y up)", "formula": "n = value / 255 * 2 - 1", "encoding": "linear"},
+        "normal.png": {
+            "space": "tangent",
+            "green": "OpenGL (+Y up)",
+            "formula": "n = value / 255 * 2 - 1",
+            "encoding": "linear",
+        },
         "texture.png": colour | {"content": "fused colour of the photographs, holes filled"},
         "albedo.png": colour | {"content": "skin colour without shading"},
-        "coverage.png": {"formula": f"views = value / 255 * {most_views}", "encoding": "linear", "content": "how many photographs see the place"},
-        "confidence.png": {"formula": "confidence = value / 255", "encoding": "linear", "content": "how well the photographs determine the surface"},
+        "coverage.png": {
+            "formula": f"views = value / 255 * {most_views}",
+            "encoding": "linear",
+            "content": "how many photographs see the place",
+        },
+        "confidence.png": {
+            "formula": "confidence = value / 255",
+            "encoding": "linear",
+            "content": "how well the photographs determine the surface",
+        },
         "confidence.exr": {"channels": {"Y": "confidence in [0, 1]"}},
         "displacement_preview.png": {"content": "displacement in colour, for people; the scale is in the picture"},
         "deformation_preview.png": {"content": "deformation in colour, for people; the scale is in the picture"},

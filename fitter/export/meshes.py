@@ -38,8 +38,8 @@ def in_atlas(model: MorphableModel) -> np.ndarray:
 def textured_triangles(model: MorphableModel) -> np.ndarray:
     """[F] bool: triangles of the model that have room of their own on the atlas.
 
-    The skin has; eyeballs may have a patch in a corner; a tongue or an eyeball's back is squeezed to a point or a line and
-    wears plain vertex colours instead.
+    The skin has; eyeballs may have a patch in a corner; a tongue or an eyeball's back is squeezed to a point or a
+    line and wears plain vertex colours instead.
     """
     triangles = model.triangles.cpu().numpy()
     area = texture_area(model.atlas_uv.cpu().numpy().astype(np.float64), triangles)
@@ -95,7 +95,9 @@ def inner_parts(result: FitResult) -> np.ndarray:
     skin = model.regions["skin"].cpu().numpy()
     inner = triangles[~in_atlas(model) & ~skin[triangles].any(1)]
     if len(inner) and len(result.dense.vertices):
-        distance, _ = cKDTree(result.dense.vertices).query(result.vertices_m1[np.unique(inner)], distance_upper_bound=1e-3)
+        distance, _ = cKDTree(result.dense.vertices).query(
+            result.vertices_m1[np.unique(inner)], distance_upper_bound=1e-3
+        )
         if np.isfinite(distance).all():
             return inner[:0]
     return inner

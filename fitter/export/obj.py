@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,7 @@ def _faces(mesh: ObjMesh) -> str:
     changes = np.flatnonzero(np.diff(mesh.material_of)) + 1
     starts = [0, *changes.tolist(), len(mesh.triangles)]
     parts = []
-    for start, end in zip(starts[:-1], starts[1:], strict=True):
+    for start, end in itertools.pairwise(starts):
         parts.append(f"usemtl {mesh.materials[mesh.material_of[start]]}\n")
         parts.append(_face_rows(mesh, slice(start, end)))
     return "".join(parts)

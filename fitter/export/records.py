@@ -17,7 +17,19 @@ from fitter.export.cameras import unit_name
 from fitter.result.types import FitResult, StageRecord
 
 DISTRIBUTION = "hrn-fitter"
-RECORDED_PACKAGES = ("torch", "numpy", "scipy", "numba", "libigl", "anny", "warp-lang", "nvdiffrast", "pillow", "OpenEXR", "pygltflib")
+RECORDED_PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "numba",
+    "libigl",
+    "anny",
+    "warp-lang",
+    "nvdiffrast",
+    "pillow",
+    "OpenEXR",
+    "pygltflib",
+)
 """Packages whose version can change a result's bytes."""
 
 
@@ -94,11 +106,17 @@ def _similarity_in_units(result: FitResult) -> np.ndarray:
 def _stage(stage: StageRecord) -> dict[str, Any]:
     """One stage without its seconds, which differ from run to run."""
     energies = {name: {"before": before, "after": after} for name, (before, after) in stage.energies.items()}
-    return {"name": stage.name, "steps": stage.steps, "energies": energies, "residuals": stage.residuals, "note": stage.note}
+    return {
+        "name": stage.name,
+        "steps": stage.steps,
+        "energies": energies,
+        "residuals": stage.residuals,
+        "note": stage.note,
+    }
 
 
 def coefficient_record(result: FitResult) -> dict[str, Any]:
-    """The content of coefficients.json: the model's coefficients, and per view expression, light and landmarks' error."""
+    """The content of coefficients.json: the model's coefficients, and each view's expression and light."""
     names = result.model.expression_names
     views = {
         view.name: {

@@ -1,8 +1,9 @@
-"""The maps' own coordinates: a disc map of the skin with minimised stretch, half of it on the face, without a flip.
+"""The maps' own coordinates: a disc map of the skin with little distortion, half of it on the face, without a flip.
 
-Tutte/Floater embedding with mean-value weights (Floater 2003), reweighted against stretch (Yoshizawa, Belyaev and Seidel
-2004), with an importance per vertex that says where the map's area goes. All weights stay positive and the outline is
-convex, so no triangle can flip.
+The start is Tutte's embedding with mean-value weights (Floater 2003): its weights are positive and its outline convex, so
+no triangle flips. It is then relaxed against the symmetric Dirichlet energy (Smith and Schaefer 2015), whose barrier keeps
+every triangle unflipped, by scalable locally injective mappings (Rabinovich et al. 2017). Every triangle's rest shape is
+its 3D shape, scaled by an importance that says where the map's area goes.
 """
 
 from __future__ import annotations
@@ -15,10 +16,8 @@ from scipy.sparse.linalg import splu
 
 OUTLINE_EXPONENT = 5.0
 """Superellipse exponent of the outline: nearly the full square, corners left free for the eyeballs."""
-ROUNDS = 6
-"""Rounds of reweighting; more than about six diverges (measured: the face's share falls again)."""
-STEP = 0.6
-"""Exponent of the reweighting."""
+ITERATIONS = 60
+"""Steps of the relaxation at most; it stops earlier when the energy has settled."""
 
 
 @dataclass(frozen=True)
@@ -105,51 +104,140 @@ def _embed(weights: sp.csr_matrix, boundary: np.ndarray, outline: np.ndarray) ->
     return uv
 
 
-def _vertex_stretch(vertices: np.ndarray, triangles: np.ndarray, uv: np.ndarray) -> np.ndarray:
-    """Root-mean-square stretch of the map from the plane to the surface, per vertex (Yoshizawa 2004, eq. 3-4)."""
-    q1, q2, q3 = (vertices[triangles[:, k]] for k in range(3))
-    p1, p2, p3 = (uv[triangles[:, k]] for k in range(3))
-    area2 = (p2[:, 0] - p1[:, 0]) * (p3[:, 1] - p1[:, 1]) - (p3[:, 0] - p1[:, 0]) * (p2[:, 1] - p1[:, 1])
-    area2 = np.where(np.abs(area2) < 1e-14, 1e-14, area2)[:, None]
-    ds = (q1 * (p2 - p3)[:, 1:2] + q2 * (p3 - p1)[:, 1:2] + q3 * (p1 - p2)[:, 1:2]) / area2
-    dt = (q1 * (p3 - p2)[:, 0:1] + q2 * (p1 - p3)[:, 0:1] + q3 * (p2 - p1)[:, 0:1]) / area2
-    stretch2 = 0.5 * ((ds * ds).sum(1) + (dt * dt).sum(1))
-    surface = 0.5 * np.linalg.norm(np.cross(q2 - q1, q3 - q1), axis=1)
-    count = len(vertices)
-    weighted = np.bincount(triangles.ravel(), np.repeat(surface * stretch2, 3), minlength=count)
-    total = np.bincount(triangles.ravel(), np.repeat(surface, 3), minlength=count)
-    return np.sqrt(weighted / np.maximum(total, 1e-12))
+@dataclass(frozen=True)
+class _RestShapes:
+    """Triangles laid flat at their wanted size."""
+
+    inverse: np.ndarray
+    """[F, 2, 2] inverse of the matrix of the two edge vectors."""
+    weight: np.ndarray
+    """[F] share of each triangle in the energy."""
+
+
+def _rest_shapes(vertices: np.ndarray, triangles: np.ndarray, importance: np.ndarray, map_area: float) -> _RestShapes:
+    a, b, c = (vertices[triangles[:, k]] for k in range(3))
+    edge, other = b - a, c - a
+    length = np.maximum(np.linalg.norm(edge, axis=1), 1e-6)
+    along = (other * edge).sum(1) / length
+    height = np.maximum(np.linalg.norm(np.cross(edge, other), axis=1) / length, 1e-3 * length)
+    scale = importance[triangles].mean(1)
+    area = 0.5 * length * height * scale**2
+    scale = scale * np.sqrt(map_area / area.sum())
+    rest = np.zeros((len(triangles), 2, 2))
+    rest[:, 0, 0], rest[:, 0, 1], rest[:, 1, 1] = length * scale, along * scale, height * scale
+    area = area * (map_area / area.sum())
+    # Unimportant triangles also count for less per area: they take the distortion.
+    return _RestShapes(np.linalg.inv(rest), area * importance[triangles].mean(1) / area.sum())
+
+
+def _jacobians(uv: np.ndarray, triangles: np.ndarray, rest: _RestShapes) -> np.ndarray:
+    """[F, 2, 2] from each rest shape to the map."""
+    a, b, c = (uv[triangles[:, k]] for k in range(3))
+    return np.stack([b - a, c - a], -1) @ rest.inverse
+
+
+def _distortion(uv: np.ndarray, triangles: np.ndarray, rest: _RestShapes) -> tuple[float, np.ndarray]:
+    """Symmetric Dirichlet energy sum w (|J|² + |J^-1|²) and its gradient [V, 2]; infinite where a triangle is flipped."""
+    jacobian = _jacobians(uv, triangles, rest)
+    determinant = np.linalg.det(jacobian)
+    if determinant.min() <= 0:
+        return np.inf, np.zeros_like(uv)
+    square = (jacobian**2).sum((1, 2))
+    energy = float((rest.weight * (square + square / determinant**2)).sum())
+    cofactor = np.empty_like(jacobian)
+    cofactor[:, 0, 0], cofactor[:, 1, 1] = jacobian[:, 1, 1], jacobian[:, 0, 0]
+    cofactor[:, 0, 1], cofactor[:, 1, 0] = -jacobian[:, 1, 0], -jacobian[:, 0, 1]
+    slope = 2 * jacobian * (1 + determinant**-2)[:, None, None]
+    slope = slope - (2 * square * determinant**-3)[:, None, None] * cofactor
+    edges = (slope * rest.weight[:, None, None]) @ rest.inverse.transpose(0, 2, 1)
+    gradient = np.zeros_like(uv)
+    for axis in range(2):
+        corner = np.stack([-edges[:, axis].sum(1), edges[:, axis, 0], edges[:, axis, 1]], 1)
+        gradient[:, axis] = np.bincount(triangles.ravel(), corner.ravel(), minlength=len(uv))
+    return energy, gradient
+
+
+def _largest_step(uv: np.ndarray, direction: np.ndarray, triangles: np.ndarray) -> float:
+    """The step at which the first triangle would lose its area (Smith and Schaefer 2015, section 3.3)."""
+    (a, b, c), (da, db, dc) = ([array[triangles[:, k]] for k in range(3)] for array in (uv, direction))
+    e, f, de, df = b - a, c - a, db - da, dc - da
+    quadratic = de[:, 0] * df[:, 1] - de[:, 1] * df[:, 0]
+    linear = e[:, 0] * df[:, 1] - e[:, 1] * df[:, 0] + de[:, 0] * f[:, 1] - de[:, 1] * f[:, 0]
+    constant = e[:, 0] * f[:, 1] - e[:, 1] * f[:, 0]
+    discriminant = np.sqrt(np.maximum(linear**2 - 4 * quadratic * constant, 0.0))
+    real = linear**2 >= 4 * quadratic * constant
+    # The stable form of the smallest positive root.
+    half = -0.5 * (linear + np.where(linear >= 0, discriminant, -discriminant))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        roots = np.stack([half / quadratic, constant / half])
+    roots = np.where(np.isfinite(roots) & (roots > 0) & real, roots, np.inf)
+    return float(roots.min())
+
+
+def _proxy_step(uv: np.ndarray, triangles: np.ndarray, rest: _RestShapes, inner: np.ndarray) -> np.ndarray:
+    """Direction to the minimum of the reweighted proxy energy (Rabinovich et al. 2017, eq. 14-18)."""
+    u, sigma, vt = np.linalg.svd(_jacobians(uv, triangles, rest))
+    near_one = np.abs(sigma - 1.0) < 1e-4
+    safe = np.where(near_one, 2.0, sigma)
+    stiffness = np.where(near_one, 4.0, (safe - safe**-3) / (safe - 1.0))
+    metric = (u * stiffness[:, None, :]) @ u.transpose(0, 2, 1) * rest.weight[:, None, None]
+    shape_gradient = np.concatenate([-rest.inverse.sum(1, keepdims=True), rest.inverse], 1)  # [F, 3, 2]
+    blocks = np.einsum("fik,fjk,fab->fiajb", shape_gradient, shape_gradient, metric, optimize=True)
+    right = np.einsum("fik,fak->fia", shape_gradient, metric @ (u @ vt))
+    size = 2 * len(uv)
+    index = (2 * triangles[:, :, None] + np.arange(2)).reshape(len(triangles), 6)
+    rows, columns = np.repeat(index, 6, axis=1).ravel(), np.tile(index, (1, 6)).ravel()
+    matrix = sp.csr_matrix((blocks.reshape(len(triangles), 36).ravel(), (rows, columns)), shape=(size, size))
+    residual = np.bincount(index.ravel(), right.reshape(-1), minlength=size) - matrix @ uv.ravel()
+    free = (2 * inner[:, None] + np.arange(2)).ravel()
+    step = np.zeros(size)
+    step[free] = splu(matrix[free][:, free].tocsc(), permc_spec="MMD_AT_PLUS_A").solve(residual[free])
+    return step.reshape(-1, 2)
+
+
+def _relax(uv: np.ndarray, triangles: np.ndarray, rest: _RestShapes, boundary: np.ndarray, iterations: int) -> np.ndarray:
+    inner = np.setdiff1d(np.arange(len(uv)), boundary)
+    energy, gradient = _distortion(uv, triangles, rest)
+    for _ in range(iterations):
+        direction = _proxy_step(uv, triangles, rest, inner)
+        step = min(1.0, 0.8 * _largest_step(uv, direction, triangles))
+        slope = float((gradient * direction)[inner].sum())
+        while True:
+            candidate = uv + step * direction
+            new_energy, new_gradient = _distortion(candidate, triangles, rest)
+            if new_energy <= energy + 1e-4 * step * slope or step < 1e-12:
+                break
+            step *= 0.5
+        if not new_energy < energy:
+            break
+        settled = energy - new_energy < 1e-5 * energy
+        uv, energy, gradient = candidate, new_energy, new_gradient
+        if settled:
+            break
+    return uv
 
 
 def build_atlas(
-    vertices: np.ndarray, triangles: np.ndarray, importance: np.ndarray, rounds: int = ROUNDS
+    vertices: np.ndarray, triangles: np.ndarray, importance: np.ndarray, iterations: int = ITERATIONS
 ) -> np.ndarray:
     """Flatten a topological disc into the unit square.
 
     Args:
         vertices: [V, 3] mm; every vertex is used by a triangle.
         triangles: [F, 3] manifold, one boundary loop at least (the longest becomes the outline).
-        importance: [V] relative demand for map area, 1 = face.
-        rounds: Rounds of reweighting.
+        importance: [V] wanted size of a millimetre in the map, relative to the face's 1.
+        iterations: Steps of the relaxation.
 
     Returns:
         [V, 2] coordinates in (0, 1)², every triangle counter-clockwise.
     """
     boundary = boundary_loop(triangles)
     outline = _outline(vertices[boundary])
-    weights = _mean_value_weights(vertices, triangles)
-    uv = _embed(weights, boundary, outline)
-    for _ in range(rounds):
-        stretch = _vertex_stretch(vertices, triangles, uv) * importance
-        factor = np.clip(stretch / np.median(stretch), 1e-3, 1e3) ** STEP
-        weights = weights @ sp.diags(1.0 / factor)
-        row_sum = np.asarray(weights.sum(1)).ravel()
-        weights = (sp.diags(1.0 / row_sum) @ weights).tocsr()
-        candidate = _embed(weights, boundary, outline)
-        if signed_areas(candidate, triangles).min() <= 0:
-            break  # Numbers ran out in a fold; the round before is a valid map.
-        uv = candidate
-    return uv
+    uv = _embed(_mean_value_weights(vertices, triangles), boundary, outline)
+    x, y = outline.T
+    map_area = 0.5 * abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
+    rest = _rest_shapes(vertices, triangles, importance, map_area)
+    return _relax(uv, triangles, rest, boundary, iterations)
 
 
 def signed_areas(uv: np.ndarray, triangles: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from fitter.model.open_shapes import AnnyHead, identity_basis, load_anny_head
 from fitter.model.subdivide import loop_subdivision, midpoint_subdivision
 from fitter.model.surface_regions import edge_graph, find_regions
 
-RECIPE = 3
+RECIPE = 4
 """Raise this whenever the recipe changes, so that caches are rebuilt."""
 EYE_PATCH = 0.055
 """Width of the corner of the atlas that holds one eyeball."""
@@ -95,26 +95,42 @@ def _eye_uv(points: np.ndarray, corner: np.ndarray) -> np.ndarray:
     return corner + (flat * 0.46 + 0.5) * EYE_PATCH
 
 
+def map_importance(mean: np.ndarray, regions: dict[str, np.ndarray], tip: np.ndarray) -> np.ndarray:
+    """[V] wanted size of a millimetre in the map: most at nose and mouth, less away from the face, least where hidden."""
+    distance = np.linalg.norm(mean - (tip + (0.0, 15.0, 0.0)), axis=1)
+    nearness = np.clip(1.0 - (distance - 75.0) / 60.0, 0.0, 1.0)
+    nearness = nearness**2 * (3.0 - 2.0 * nearness)
+    importance = 0.26 + 0.74 * nearness
+    importance *= 1.0 + 0.5 * np.exp(-((distance / 45.0) ** 2))
+    importance[regions["mouth_inside"] | regions["sockets"]] = 0.22
+    return importance
+
+
 def _atlas(
-    mean: np.ndarray, triangles: np.ndarray, regions: dict[str, np.ndarray], eyes: list[np.ndarray], tip: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Atlas coordinates of every vertex, and the triangles that the maps act on."""
-    skin = regions["skin"]
-    of_skin = triangles[skin[triangles].all(1)]
+    mean: np.ndarray, coarse_triangles: np.ndarray, linear, regions: dict[str, np.ndarray], tip: np.ndarray
+) -> np.ndarray:
+    """Atlas coordinates [V, 2] of the skin.
+
+    The coarse skin is flattened and its coordinates subdivided: halving the edges of a map without flips flips nothing.
+    """
+    coarse_count = linear.shape[1]
+    skin = regions["skin"][:coarse_count]
+    of_skin = coarse_triangles[skin[coarse_triangles].all(1)]
     used = np.unique(of_skin)
-    local = np.full(len(mean), -1)
+    local = np.full(coarse_count, -1)
     local[used] = np.arange(len(used))
-    ears = skin & (np.abs(mean[:, 0]) > 62.0) & (np.abs(mean[:, 1] - tip[1]) < 45.0)
-    importance = np.where(regions["face"], 1.0, np.where(ears, 0.4, 0.15))
-    importance[regions["mouth_inside"] | regions["sockets"]] = 0.12
-    uv = np.zeros((len(mean), 2))
+    importance = map_importance(mean, regions, tip)
+    uv = np.zeros((coarse_count, 2))
     uv[used] = build_atlas(mean[used], local[of_skin], importance[used])
+    return np.asarray(linear @ uv)
+
+
+def _place_rest(uv: np.ndarray, mean: np.ndarray, regions: dict[str, np.ndarray], eyes: list[np.ndarray]) -> None:
+    """Eyeballs go to the atlas' upper corners; what is left (the tongue) shares one point of its border."""
     corners = ((0.003, 0.997 - EYE_PATCH), (0.997 - EYE_PATCH, 0.997 - EYE_PATCH))
+    uv[~regions["skin"]] = (0.5, 0.001)
     for eye in eyes:
         uv[eye] = _eye_uv(mean[eye], np.array(corners[int(mean[eye, 0].mean() > 0)]))
-    uv[~skin & (uv == 0).all(1)] = (0.5, 0.001)
-    hidden = regions["mouth_inside"] | regions["sockets"]
-    return uv, of_skin[~hidden[of_skin].all(1)]
 
 
 def build_open_model(progress: Progress) -> MorphableModel:
@@ -156,7 +172,10 @@ def build_open_model(progress: Progress) -> MorphableModel:
     regions["eyes"] = np.isin(np.arange(len(shape)), np.concatenate(eyes))
     regions["tongue"] = tongue
     progress("flattening the atlas", 0.3)
-    atlas_uv, atlas_triangles = _atlas(shape, triangles, regions, eyes, points[30])
+    atlas_uv = _atlas(shape, head.triangles, linear, regions, points[30])
+    _place_rest(atlas_uv, shape, regions, eyes)
+    hidden = regions["mouth_inside"] | regions["sockets"]
+    atlas_triangles = triangles[skin[triangles].all(1) & ~hidden[triangles].all(1)]
     quality = atlas_quality(atlas_uv, atlas_triangles, regions["face"][atlas_triangles].all(1))
     albedo_mean, albedo_basis = open_albedo(shape, points, regions, eyes)
 

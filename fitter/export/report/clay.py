@@ -66,7 +66,9 @@ def figure(vertices: np.ndarray, triangles: np.ndarray, normals: np.ndarray, **l
     return Figure(np.asarray(vertices, np.float64), np.asarray(normals, np.float64), topology, **look)
 
 
-def studio_camera(target: np.ndarray, forward: np.ndarray, up: np.ndarray, yaw: float, span: float, size: int) -> Camera:
+def studio_camera(
+    target: np.ndarray, forward: np.ndarray, up: np.ndarray, yaw: float, span: float, size: int
+) -> Camera:
     """A long lens on a head: square pictures, no strong perspective.
 
     Args:
@@ -129,7 +131,9 @@ def light(normals: np.ndarray, positions: np.ndarray) -> np.ndarray:
     total = np.full(normals.shape, AMBIENT, np.float32) * (1.0 - 0.35 * normals[..., 1:2])
     for direction, colour, wrap in LIGHTS:
         towards = (np.array(direction) / np.linalg.norm(direction)).astype(np.float32)
-        total = total + np.clip((normals @ towards + wrap) / (1 + wrap), 0, None)[..., None] * np.array(colour, np.float32)
+        total = total + np.clip((normals @ towards + wrap) / (1 + wrap), 0, None)[..., None] * np.array(
+            colour, np.float32
+        )
     return np.where(inside, 0.45 * total, total)
 
 

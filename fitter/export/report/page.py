@@ -23,7 +23,10 @@ FILES = (
     ("dense.obj", "the same face with fine detail in the geometry (M2)"),
     ("m0.obj", "the face model alone (M0), with the model's own texture coordinates"),
     ("face.glb", "for engines and viewers: metres, upright, with the expressions as blendshapes"),
-    ("displacement.exr, displacement.png", "fine detail in millimetres; in the PNG mid-grey is zero, its range is in maps.json"),
+    (
+        "displacement.exr, displacement.png",
+        "fine detail in millimetres; in the PNG mid-grey is zero, its range is in maps.json",
+    ),
     ("deformation.exr", "what the model could not say, in millimetres: x, y, z as red, green, blue"),
     ("normal.png, albedo.png, texture.png", "for materials; normals are tangent space with OpenGL green"),
     ("coverage.png, confidence.png", "how many photographs see a place, and how well they determine it"),
@@ -33,7 +36,7 @@ FILES = (
 
 
 def build_report(result: FitResult) -> bytes:
-    """The bytes of report.html: one self-contained page. Equal results give equal bytes; no time of day, no durations."""
+    """The bytes of report.html: one self-contained page; equal results give equal bytes (no dates, no durations)."""
     studio = pictures.Studio(result)
     title = f"{escape(result.session.name)} · face fit"
     body = "".join(
@@ -50,7 +53,8 @@ def build_report(result: FitResult) -> bytes:
     )
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
         f"<title>{title}</title><style>{STYLE}</style></head>\n<body><main>\n{body}</main></body></html>\n"
     )
     return page.encode("utf-8")
@@ -59,7 +63,9 @@ def build_report(result: FitResult) -> bytes:
 def _image(pixels: np.ndarray, caption: str, *, alt: str, kind: str = "") -> str:
     """A figure with its picture embedded; `caption` is HTML."""
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0, optimize=True)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(
+        buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0, optimize=True
+    )
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     height, width = pixels.shape[:2]
     image = f'<img alt="{escape(alt)}" width="{width}" height="{height}" src="data:image/jpeg;base64,{data}">'
@@ -108,7 +114,8 @@ def _turned(images: list[np.ndarray], what: str) -> str:
 
 def _result(studio: pictures.Studio) -> str:
     return (
-        '<h2>The face</h2><p class="explain">Above with the colours of the photographs, below in grey clay with all its detail.</p>\n'
+        '<h2>The face</h2><p class="explain">'
+        "Above with the colours of the photographs, below in grey clay with all its detail.</p>\n"
         + _turned(studio.textured_turns(), "textured")
         + '<div style="height:10px"></div>'
         + _turned(studio.clay_turns(), "geometry")
@@ -117,7 +124,8 @@ def _result(studio: pictures.Studio) -> str:
 
 def _views(result: FitResult, studio: pictures.Studio) -> str:
     parts = [
-        '<h2>Each photograph</h2><p class="explain">The fit is laid half-transparent over the photograph: eyes, nose, lips and outline '
+        '<h2>Each photograph</h2><p class="explain">'
+        "The fit is laid half-transparent over the photograph: eyes, nose, lips and outline "
         'should agree. Points: <span class="dot detected"></span>detected <span class="dot fitted"></span>fitted.</p>\n'
     ]
     if result.session.kind == "casual" and len(result.views) > 1:
@@ -128,7 +136,11 @@ def _views(result: FitResult, studio: pictures.Studio) -> str:
     for found in result.views:
         row = studio.view(by_name[found.name], found, size)
         name = escape(found.name)
-        error = "" if found.landmark_error is None else f" · points miss by {100 * found.landmark_error:.1f} % of the eye distance"
+        error = (
+            ""
+            if found.landmark_error is None
+            else f" · points miss by {100 * found.landmark_error:.1f} % of the eye distance"
+        )
         cells = (
             (row.photograph, "photograph"),
             (row.overlay, "fit over photograph"),
@@ -137,14 +149,18 @@ def _views(result: FitResult, studio: pictures.Studio) -> str:
             (row.m2, "M2: and displacement"),
         )
         figures = "".join(_image(image, escape(label), alt=f"{found.name}: {label}") for image, label in cells)
-        parts.append(f'<h3>{name}<span class="lead" style="font-weight:400">{escape(error)}</span></h3><div class="row five">{figures}</div>\n')
+        parts.append(
+            f'<h3>{name}<span class="lead" style="font-weight:400">{escape(error)}</span></h3>'
+            f'<div class="row five">{figures}</div>\n'
+        )
     return "".join(parts)
 
 
 def _doubt(studio: pictures.Studio) -> str:
     legend = _image(pictures.doubt_legend(), "", alt="colour scale from unsure to sure", kind="legend")
     return (
-        '<h2>Where to be careful</h2><p class="explain">Grey places are well determined by the photographs. Yellow and red ones are '
+        '<h2>Where to be careful</h2><p class="explain">'
+        "Grey places are well determined by the photographs. Yellow and red ones are "
         "seen by few of them, at a flat angle, or not at all: there the shape is mostly the model's guess.</p>\n"
         + _turned(studio.doubt_turns(), "certainty")
         + legend
@@ -153,10 +169,18 @@ def _doubt(studio: pictures.Studio) -> str:
 
 def _maps(result: FitResult) -> str:
     figures = [
-        _image(image, f"<b>{escape(title)}</b> {escape(text)}", alt=title, kind="wide" if image.shape[1] > 1.5 * image.shape[0] else "")
+        _image(
+            image,
+            f"<b>{escape(title)}</b> {escape(text)}",
+            alt=title,
+            kind="wide" if image.shape[1] > 1.5 * image.shape[0] else "",
+        )
         for title, text, image in pictures.map_pictures(result)
     ]
-    return f'<h2>Maps</h2><p class="explain">All on the texture coordinates of face.obj and dense.obj.</p><div class="row maps">{"".join(figures)}</div>\n'
+    return (
+        '<h2>Maps</h2><p class="explain">All on the texture coordinates of face.obj and dense.obj.</p>'
+        f'<div class="row maps">{"".join(figures)}</div>\n'
+    )
 
 
 def _number(value: float) -> str:
@@ -164,19 +188,22 @@ def _number(value: float) -> str:
 
 
 def _stage_rows(stage: StageRecord) -> str:
-    residuals = ", ".join(f"{escape(name.replace('_', ' '))} {_number(value)}" for name, value in stage.residuals.items())
+    residuals = ", ".join(
+        f"{escape(name.replace('_', ' '))} {_number(value)}" for name, value in stage.residuals.items()
+    )
     note = f'<div class="lead">{escape(stage.note)}</div>' if stage.note else ""
     energies = list(stage.energies.items()) or [("–", (float("nan"), float("nan")))]
     rows = []
     for index, (name, (before, after)) in enumerate(energies):
         lead = (
-            f'<td rowspan="{len(energies)}"><b>{escape(stage.name)}</b>{note}</td><td class="number" rowspan="{len(energies)}">{stage.steps}</td>'
+            f'<td rowspan="{len(energies)}"><b>{escape(stage.name)}</b>{note}</td>'
+            f'<td class="number" rowspan="{len(energies)}">{stage.steps}</td>'
             if index == 0
             else ""
         )
         tail = f'<td rowspan="{len(energies)}">{residuals or "–"}</td>' if index == 0 else ""
         rows.append(
-            f'<tr{" class=first" if index == 0 else ""}>{lead}<td>{escape(name.replace("_", " "))}</td>'
+            f"<tr{' class=first' if index == 0 else ''}>{lead}<td>{escape(name.replace('_', ' '))}</td>"
             f'<td class="number">{_number(before)}</td><td class="number">{_number(after)}</td>{tail}</tr>\n'
         )
     return "".join(rows)
@@ -189,7 +216,8 @@ def _stages(result: FitResult) -> str:
     )
     rows = "".join(_stage_rows(stage) for stage in result.stages)
     return (
-        '<h2>How the fit went</h2><p class="explain">Each stage lowers a sum of energies. Residuals are in the unit that their name says.</p>'
+        '<h2>How the fit went</h2><p class="explain">'
+        "Each stage lowers a sum of energies. Residuals are in the unit that their name says.</p>"
         f'<div class="scroll"><table>{head}{rows}</table></div>\n'
     )
 
@@ -198,12 +226,17 @@ def _settings(result: FitResult) -> str:
     settings = yaml.safe_dump(plain(result.configuration), sort_keys=False, allow_unicode=True, width=100)
     source = yaml.safe_dump(plain(result.model.source), sort_keys=True, allow_unicode=True, width=100)
     files = "".join(f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>" for name, text in FILES)
-    skipped = "".join(f"<tr><td>{escape(name)}</td><td>{escape(reason)}</td></tr>" for name, reason in result.session.skipped)
+    skipped = "".join(
+        f"<tr><td>{escape(name)}</td><td>{escape(reason)}</td></tr>" for name, reason in result.session.skipped
+    )
     left_out = (
-        f'<h3>Left out</h3><div class="scroll"><table><tr><th>file</th><th>reason</th></tr>{skipped}</table></div>' if skipped else ""
+        f'<h3>Left out</h3><div class="scroll"><table><tr><th>file</th><th>reason</th></tr>{skipped}</table></div>'
+        if skipped
+        else ""
     )
     return (
         f'<h2>Files</h2><div class="scroll"><table>{files}</table></div>{left_out}\n'
-        f"<h2>Settings</h2><details><summary>All settings of this fit</summary><pre>{escape(settings)}</pre></details>\n"
+        "<h2>Settings</h2><details><summary>All settings of this fit</summary>"
+        f"<pre>{escape(settings)}</pre></details>\n"
         f"<details><summary>Where the face model comes from</summary><pre>{escape(source)}</pre></details>\n"
     )

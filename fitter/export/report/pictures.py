@@ -189,7 +189,7 @@ def _with_landmarks(picture: np.ndarray, view: View, found: ViewResult, window: 
     pen = ImageDraw.Draw(canvas)
     radius = max(1.5, window.size / 220)
     fitted = window.to_picture(found.landmarks_fitted)
-    # MediaPipe's points are more than the model embeds; then only the fitted ones can be paired by position in the list.
+    # MediaPipe's points are more than the model embeds; then there are no pairs, and only the fitted are drawn.
     paired = len(view.landmarks.points) == len(fitted)
     if paired:
         detected = window.to_picture(view.landmarks.points)
@@ -204,7 +204,9 @@ def _with_landmarks(picture: np.ndarray, view: View, found: ViewResult, window: 
 
 def doubt_legend() -> np.ndarray:
     """The colour bar of `Studio.doubt_turns`."""
-    strip = with_colour_bar(np.full((1, 420, 3), 255, np.uint8), DOUBT, 0.0, 1.0, "how well the photographs determine the surface", 13)
+    strip = with_colour_bar(
+        np.full((1, 420, 3), 255, np.uint8), DOUBT, 0.0, 1.0, "how well the photographs determine the surface", 13
+    )
     return strip[1:]
 
 
@@ -213,18 +215,34 @@ def map_pictures(result: FitResult) -> list[tuple[str, str, np.ndarray]]:
 
     def shrunk(pixels: np.ndarray) -> np.ndarray:
         image = Image.fromarray(pixels).convert("RGB")
-        return np.asarray(image.resize((MAP_SIZE, MAP_SIZE), Image.Resampling.BOX if image.width > MAP_SIZE else Image.Resampling.BILINEAR))
+        return np.asarray(
+            image.resize(
+                (MAP_SIZE, MAP_SIZE), Image.Resampling.BOX if image.width > MAP_SIZE else Image.Resampling.BILINEAR
+            )
+        )
 
     def grey(fraction: np.ndarray) -> np.ndarray:
         return shrunk(maps.to_image_rows(to_bytes(fraction)))
 
     views = max(1, len(result.views))
     return [
-        ("Texture", "colour of the photographs, fused", shrunk(maps.to_image_rows(to_bytes(srgb_encode(result.texture))))),
+        (
+            "Texture",
+            "colour of the photographs, fused",
+            shrunk(maps.to_image_rows(to_bytes(srgb_encode(result.texture)))),
+        ),
         ("Albedo", "skin colour without light", shrunk(maps.to_image_rows(to_bytes(srgb_encode(result.albedo_map))))),
         ("Normals", "tangent space, OpenGL green", shrunk(maps.to_image_rows(to_bytes(result.normal_map * 0.5 + 0.5)))),
-        ("Displacement", "fine detail along the normal", maps.displacement_preview(result.displacement_map, result.map_valid)),
+        (
+            "Displacement",
+            "fine detail along the normal",
+            maps.displacement_preview(result.displacement_map, result.map_valid),
+        ),
         ("Coverage", f"how many of {views} photographs see the place (white: all)", grey(result.coverage / views)),
         ("Confidence", "how well the photographs determine the surface", grey(result.confidence)),
-        ("Deformation", "what the face model could not say: x, y, z", maps.deformation_preview(result.deformation_map, result.map_valid)),
+        (
+            "Deformation",
+            "what the face model could not say: x, y, z",
+            maps.deformation_preview(result.deformation_map, result.map_valid),
+        ),
     ]

@@ -129,14 +129,14 @@ def sample_forward(
     out = torch.empty((*uv.shape[:-1], pyramid.shape[-1]))
     texels, coordinates, table = _array(pyramid), _array(uv), shapes.numpy()
     for view in range(uv.shape[0]):
-        sampling.sample(
-            texels[view if len(texels) > 1 else 0],
-            table,
-            coordinates[view],
-            _NO_LEVELS if levels is None else _array(levels[view]),
-            _NO_IDS if ids is None else ids[view].numpy(),
-            out[view].numpy(),
-        )
+        source = texels[view if len(texels) > 1 else 0]
+        view_ids = _NO_IDS if ids is None else ids[view].numpy()
+        view_out = out[view].numpy()
+        if levels is None:
+            _, rows, columns = table[0].tolist()
+            sampling.sample_bilinear(source, rows, columns, coordinates[view], view_ids, view_out)
+        else:
+            sampling.sample(source, table, coordinates[view], _array(levels[view]), view_ids, view_out)
     return out
 
 
@@ -155,6 +155,18 @@ def sample_backward(
     n_parts = numba.get_num_threads()
     grad_pyramid = torch.zeros_like(pyramid, memory_format=torch.contiguous_format) if want_texture else pyramid
     target = _array(grad_pyramid)
+    if want_texture and levels is None:
+        (_, rows, columns), n_channels = table[0].tolist(), texels.shape[-1]
+        n_blocks = (rows - 1 >> sampling.BLOCK_BITS) + 1
+        overflow = _buffer("overflow", (n_blocks, columns, n_channels), np.float32)
+        for view in range(uv.shape[0]):
+            source = view if len(texels) > 1 else 0
+            view_ids = _NO_IDS if ids is None else ids[view].numpy()
+            sampling.sample_backward_blocks(
+                texels[source], rows, columns, coordinates[view], view_ids, grads[view], target[source], overflow,
+                grad_uv[view].numpy(), n_parts,
+            )  # fmt: skip
+        return grad_pyramid, grad_uv
     scratch_shape = (n_parts - 1, *texels.shape[1:]) if want_texture else (n_parts - 1, 1, 1)
     partial = _buffer("grad_texels", scratch_shape, np.float32)
     for view in range(uv.shape[0]):
@@ -188,11 +200,15 @@ def antialias_forward(
     distances = _buffer("distances", (n_parts, capacity), np.float32)
     counts = _buffer("record_counts", (n_parts,), np.int64)
     screen = _buffer("screen", (clip.shape[1], 2), np.float32)
+    facing = _buffer("facing", (len(triangles),), np.uint8)
+    marks = _buffer("marks", (2, height, width), np.uint8)
     saved = []
     for view in range(n_views):
         antialias.screen_positions(positions[view], height, width, screen)
+        antialias.find_facing(screen, triangles, facing)
+        antialias.mark_silhouettes(screen, triangles, neighbours, facing, marks)
         antialias.find_silhouettes(
-            screen, triangles, neighbours, ids[view].numpy(), depths[view], records, distances, counts
+            screen, triangles, neighbours, ids[view].numpy(), depths[view], marks, records, distances, counts
         )
         kept = np.concatenate([records[part, : counts[part]] for part in range(n_parts)])
         crossing = np.concatenate([distances[part, : counts[part]] for part in range(n_parts)])

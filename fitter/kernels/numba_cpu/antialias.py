@@ -6,6 +6,9 @@ neighbour faces the other way) is met. The colours are then blended by where the
 et al. (2020), section 3.4. Their rule looks only at the edges of the visible triangle, which loses almost all
 silhouettes once triangles are smaller than pixels; the walk does not.
 
+Before the walks, the silhouette edges themselves (a percent or two of all edges) mark the pairs that they cross, so
+that only those are walked; the walk then decides whether the edge belongs to the surface that is seen there.
+
 A record of one blended pair is (near pixel, far pixel, edge vertex i, edge vertex j, axis) with the signed crossing
 distance; the backward pass needs nothing else.
 """
@@ -19,6 +22,7 @@ from .raster import JIT
 
 MAX_STEPS = 64
 HIDDEN = np.float32(np.nan)
+MARGIN = np.float32(1e-3)  # px; an edge gives another last digit when it is run through the other way
 
 
 @njit(parallel=True, **JIT)
@@ -106,10 +110,67 @@ def walk(screen, triangles, neighbours, triangle, stop, along, across, axis, dir
 
 
 @njit(parallel=True, **JIT)
-def find_silhouettes(screen, triangles, neighbours, ids, depth, records, distances, counts):
-    """Collect the blended pairs of every chunk of rows.
+def find_facing(screen, triangles, facing):
+    """facing [F]: 1 or 0 for the two ways a triangle can face, 2 for one with a corner in front of the near plane."""
+    for triangle in prange(triangles.shape[0]):
+        area = signed_area(screen, triangles[triangle, 0], triangles[triangle, 1], triangles[triangle, 2])
+        facing[triangle] = 2 if np.isnan(area) else (1 if area > np.float32(0.0) else 0)
+
+
+@njit(**JIT)
+def mark_pairs(screen, i, j, marks):
+    """Mark the pixel pairs that the edge i-j crosses along its dominant direction."""
+    dx, dy = abs(screen[j, 0] - screen[i, 0]), abs(screen[j, 1] - screen[i, 1])
+    axis = 0 if dy >= dx else 1
+    other = 1 - axis
+    if screen[i, other] > screen[j, other]:
+        i, j = j, i
+    low, high = screen[i, other], screen[j, other]
+    if not high - low > np.float32(0.0):
+        return
+    extent_along, extent_across = (marks.shape[2], marks.shape[1]) if axis == 0 else (marks.shape[1], marks.shape[2])
+    half = np.float32(0.5)
+    first = np.int64(np.ceil(max(low - half, np.float32(0.0))))
+    last = np.int64(np.floor(min(high - half, np.float32(extent_across - 1))))
+    slope = (screen[j, axis] - screen[i, axis]) / (high - low)
+    for line in range(first, last + 1):
+        crossing = screen[i, axis] + (np.float32(line) + half - low) * slope - half
+        if not (crossing > np.float32(-1.0) and crossing < np.float32(extent_along)):
+            continue
+        for pixel in range(np.int64(np.floor(crossing - MARGIN)), np.int64(np.floor(crossing + MARGIN)) + 1):
+            if pixel >= 0 and pixel < extent_along - 1:
+                if axis == 0:
+                    marks[0, line, pixel] = 1
+                else:
+                    marks[1, pixel, line] = 1
+
+
+@njit(parallel=True, **JIT)
+def mark_silhouettes(screen, triangles, neighbours, facing, marks):
+    """Set marks [2, H, W] to 1 where a silhouette edge crosses the pair to the right (0) or below (1), else to 0.
+
+    Threads may write the same 1 at the same time, which does no harm.
+    """
+    for row in prange(marks.shape[1]):
+        marks[0, row, :] = 0
+        marks[1, row, :] = 0
+    for triangle in prange(triangles.shape[0]):
+        here = facing[triangle]
+        if here == 2:
+            continue
+        for edge in range(3):
+            across = neighbours[triangle, edge]
+            # An edge between two triangles is handled from its triangle of facing 1 only.
+            if across < 0 or (here == 1 and facing[across] == 0):
+                mark_pairs(screen, triangles[triangle, edge], triangles[triangle, (edge + 1) % 3], marks)
+
+
+@njit(parallel=True, **JIT)
+def find_silhouettes(screen, triangles, neighbours, ids, depth, marks, records, distances, counts):
+    """Walk the marked pairs and collect those to blend.
 
     Args:
+        marks: [2, H, W] from `mark_silhouettes`.
         records: [T, capacity, 5] int32, overwritten.
         distances: [T, capacity] float32 crossing distances from the near pixel, overwritten.
         counts: [T] int64 number of records.
@@ -122,6 +183,8 @@ def find_silhouettes(screen, triangles, neighbours, ids, depth, records, distanc
             for column in range(width):
                 here = ids[row, column]
                 for axis in range(2):
+                    if marks[axis, row, column] == 0:
+                        continue
                     next_row, next_column = row + axis, column + 1 - axis
                     if next_row >= height or next_column >= width:
                         continue

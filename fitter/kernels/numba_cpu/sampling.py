@@ -7,6 +7,8 @@ from numba import njit, prange
 
 from .raster import JIT
 
+BLOCK_BITS = 3  # texture rows are dealt out to threads in blocks of 8
+
 
 @njit(parallel=True, **JIT)
 def interpolate(attributes, triangles, ids, barycentric, out):
@@ -99,6 +101,29 @@ def level_range(levels, row, column, n_levels):
     level = min(max(levels[row, column], np.float32(0.0)), np.float32(n_levels - 1))
     low = np.int32(level)
     return low, min(low + 1, n_levels - 1), level - np.float32(low)
+
+
+@njit(parallel=True, **JIT)
+def sample_bilinear(texture, rows, columns, uv, ids, out):
+    """Samples of a texture [rows * columns, C] without mip levels; arguments otherwise as in `sample`."""
+    height, width = uv.shape[:2]
+    n_channels = texture.shape[1]
+    masked = ids.shape[0] > 0
+    one = np.float32(1.0)
+    for row in prange(height):
+        for column in range(width):
+            if masked and ids[row, column] < 0:
+                for k in range(n_channels):
+                    out[row, column, k] = np.float32(0.0)
+                continue
+            x0, x1, fx, _ = tap(uv[row, column, 0], columns)
+            y0, y1, fy, _ = tap(uv[row, column, 1], rows)
+            i00, i01, i10, i11 = y0 * columns + x0, y0 * columns + x1, y1 * columns + x0, y1 * columns + x1
+            w00, w01, w10, w11 = (one - fx) * (one - fy), fx * (one - fy), (one - fx) * fy, fx * fy
+            for k in range(n_channels):
+                out[row, column, k] = (
+                    w00 * texture[i00, k] + w01 * texture[i01, k] + w10 * texture[i10, k] + w11 * texture[i11, k]
+                )
 
 
 @njit(parallel=True, **JIT)
@@ -200,3 +225,63 @@ def sample_backward(pyramid, shapes, uv, levels, ids, grad_out, grad_pyramid, pa
             for part in range(n_parts - 1):
                 for k in range(n_channels):
                     grad_pyramid[texel, k] += partial[part, texel, k]
+
+
+@njit(parallel=True, **JIT)
+def sample_backward_blocks(texture, rows, columns, uv, ids, grad_out, grad_texture, overflow, grad_uv, n_parts):
+    """Gradients to a texture without mip levels and to uv; every block of texture rows belongs to one thread.
+
+    Each thread looks at all pixels and takes those whose lower texel row is its own: no accumulators as large as the
+    texture, which would cost more to clear and to add up than the gradient itself.
+
+    Args:
+        texture: [rows * columns, C].
+        grad_texture: [rows * columns, C] zeros, added to.
+        overflow: [blocks, columns, C] scratch, overwritten: what a block adds to the first row of the next one.
+        grad_uv: [H, W, 2], overwritten.
+        n_parts: Number of threads.
+    """
+    height, width = uv.shape[:2]
+    n_channels = texture.shape[1]
+    masked = ids.shape[0] > 0
+    one = np.float32(1.0)
+    for part in prange(n_parts):
+        for block in range(part, overflow.shape[0], n_parts):
+            overflow[block] = np.float32(0.0)
+        for row in range(height):
+            for column in range(width):
+                if masked and ids[row, column] < 0:
+                    if part == 0:
+                        grad_uv[row, column, 0] = np.float32(0.0)
+                        grad_uv[row, column, 1] = np.float32(0.0)
+                    continue
+                y0, y1, fy, free_y = tap(uv[row, column, 1], rows)
+                block = y0 >> BLOCK_BITS
+                if block % n_parts != part:
+                    continue
+                x0, x1, fx, free_x = tap(uv[row, column, 0], columns)
+                inside = (y1 >> BLOCK_BITS) == block
+                below, above = y0 * columns, y1 * columns
+                gu, gv = np.float32(0.0), np.float32(0.0)
+                for k in range(n_channels):
+                    g = grad_out[row, column, k]
+                    t00, t01 = texture[below + x0, k], texture[below + x1, k]
+                    t10, t11 = texture[above + x0, k], texture[above + x1, k]
+                    gu += g * ((one - fy) * (t01 - t00) + fy * (t11 - t10))
+                    gv += g * ((one - fx) * (t10 - t00) + fx * (t11 - t01))
+                    bottom, top = g * (one - fy), g * fy
+                    grad_texture[below + x0, k] += bottom * (one - fx)
+                    grad_texture[below + x1, k] += bottom * fx
+                    if inside:
+                        grad_texture[above + x0, k] += top * (one - fx)
+                        grad_texture[above + x1, k] += top * fx
+                    else:
+                        overflow[block, x0, k] += top * (one - fx)
+                        overflow[block, x1, k] += top * fx
+                grad_uv[row, column, 0] = gu * np.float32(columns) * free_x
+                grad_uv[row, column, 1] = gv * np.float32(rows) * free_y
+    for block in prange(overflow.shape[0] - 1):
+        first = ((block + 1) << BLOCK_BITS) * columns
+        for column in range(columns):
+            for k in range(n_channels):
+                grad_texture[first + column, k] += overflow[block, column, k]

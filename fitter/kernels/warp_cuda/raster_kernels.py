@@ -1,8 +1,8 @@
 """Warp kernels: rasterization and vertex normals, one source for CUDA and for Warp's host compiler.
 
 A thread per triangle takes an atomic minimum of (depth, triangle number), packed into 64 bits; triangles that cover
-much of the image go to a second launch that deals their rows out to many threads. The same fixed-point edge functions as on
-the CPU (`fitter.kernels.numba_cpu.raster`), so the same pixels.
+much of the image go to a second launch that deals their rows out to many threads. The same fixed-point edge functions
+as on the CPU (`fitter.kernels.numba_cpu.raster`), so the same pixels.
 """
 
 # In a Warp kernel, int() and float() make variables of constants.

@@ -1,0 +1,111 @@
+"""Photo-consistency: where several views see a point of the surface, they agree on how it looks.
+
+The texture is eliminated: each view is compared with the weighted mean over the views. The comparison is made on
+sRGB-encoded grey, sampled on the atlas, so that low-pass filters follow the surface and not the image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fitter.hierarchy.grid import masked_blur
+
+
+@dataclass(frozen=True)
+class ConsistencyTerms:
+    """The linearised energy: sum of weight * (residual + slope * change of grey)²."""
+
+    residual: Tensor
+    """[N, S, S] in units of the expected disagreement."""
+    slope: Tensor
+    """[N, S, S] derivative of the residual with respect to the view's own grey (before the mean is taken out)."""
+    weight: Tensor
+    """[N, S, S] robust weights."""
+    energy: Tensor
+    """[] robust energy, mean per sample."""
+    grey: Tensor
+    """[] root-mean-square disagreement in grey, robustly weighted (for reports)."""
+
+
+def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Mean over views (first axis), 0 where nothing sees."""
+    return (values * weight).sum(0) / weight.sum(0).clamp_min(1e-6)
+
+
+def local_contrast(values: Tensor, weight: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    """Local mean and standard deviation [N, S, S] under `weight`, in a Gaussian window of `sigma` samples."""
+    mean = masked_blur(values, weight, sigma)
+    variance = masked_blur((values - mean) ** 2, weight, sigma)
+    return mean, variance.clamp_min(1e-12).sqrt()
+
+
+def typical_contrast(values: Tensor, weight: Tensor, sigma: float) -> Tensor:
+    """Each view's typical local contrast [N]: the weighted mean of its local deviation, where it sees well.
+
+    The scale of every residual is stated relative to it. A scale fixed in image units would trust bright skin more than
+    dark skin, and a well exposed photograph more than a dim one.
+    """
+    _, deviation = local_contrast(values, weight, sigma)
+    return (deviation * weight).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1e-6)
+
+
+def robust_weight(residual: Tensor, scale: float) -> Tensor:
+    """Geman-McClure weight, 1 at zero."""
+    return (1.0 + (residual / scale) ** 2) ** -2
+
+
+def consistency_terms(
+    values: Tensor,
+    weight: Tensor,
+    *,
+    mode: str,
+    lowpass: float,
+    window: float,
+    sigma: float,
+    robust: float = 3.0,
+) -> ConsistencyTerms:
+    """Compare the views' greys on the atlas.
+
+    Args:
+        values: [N, S, S] grey of each view, sRGB-encoded.
+        weight: [N, S, S] how well each view sees the sample (visibility, angle).
+        mode: `gain`: the low-pass of each view's deviation from the mean is taken out (light and exposure may differ
+            smoothly); `lcn`: each view is normalised by its local mean and contrast, for views that differ more.
+        lowpass: Width of the `gain` low-pass, samples.
+        window: Width of the window for local contrast, samples.
+        sigma: Expected disagreement, relative to the contrast of the view (`gain`) or to local contrast (`lcn`).
+        robust: Geman-McClure scale, in units of `sigma`.
+    """
+    seen = (weight > 0).to(values.dtype)
+    both = ((weight > 0.01).sum(0) >= 2).to(values.dtype)
+    weight = weight * both
+    contrast = typical_contrast(values, weight, window).clamp_min(1e-4)[:, None, None]
+    if mode == "lcn":
+        mean, deviation = local_contrast(values, seen, window)
+        deviation = deviation + 0.35 * contrast
+        normal, slope = (values - mean) / deviation, 1.0 / deviation
+        deviation_from_mean = normal - weighted_mean(normal, weight)
+        unit = torch.full_like(contrast, sigma)
+    else:
+        # Views of different exposure are brought to one contrast before they are compared.
+        normal, slope = values / contrast, torch.ones_like(values) / contrast
+        deviation_from_mean = normal - weighted_mean(normal, weight)
+        deviation_from_mean = deviation_from_mean - masked_blur(deviation_from_mean, weight, lowpass)
+        unit = torch.full_like(contrast, sigma)
+    residual = deviation_from_mean / unit * both
+    slope = slope / unit
+    robust_weights = weight * robust_weight(residual, robust)
+    ratio = (residual / robust) ** 2
+    total = weight.sum().clamp_min(1e-6)
+    energy = (weight * (robust**2 * ratio / (1.0 + ratio))).sum() / total
+    grey = ((robust_weights * (residual / slope) ** 2).sum() / robust_weights.sum().clamp_min(1e-6)).sqrt()
+    return ConsistencyTerms(residual, slope, robust_weights, energy, grey)
+
+
+def eliminate_texture(slopes: Tensor, weight: Tensor) -> Tensor:
+    """Take the weighted mean over views out of per-view derivatives [N, K, ...] under weights [N, K]."""
+    expanded = weight.reshape(*weight.shape, *([1] * (slopes.ndim - 2)))
+    return slopes - weighted_mean(slopes, expanded)

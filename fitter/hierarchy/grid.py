@@ -1,0 +1,140 @@
+"""Maps as grids of texels: bilinear sampling on a finer grid with its exact adjoint, and Laplacians of the grid.
+
+A map and the finer grid of its samples are both regular, so sampling is one interpolation along each axis. The normal
+equations of a map are then applied without ever being assembled, by the same few lines on every device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AxisInterpolation:
+    """Bilinear interpolation from `coarse` texels to `fine` texels along one axis; ends are held constant."""
+
+    first: Tensor
+    """[fine] int64 lower texel."""
+    second: Tensor
+    """[fine] int64 upper texel."""
+    fraction: Tensor
+    """[fine] weight of the upper texel."""
+    coarse: int
+
+    @staticmethod
+    def build(coarse: int, fine: int, device: torch.device, dtype: torch.dtype) -> AxisInterpolation:
+        """Texel centres are at (i + 0.5) / count on both grids."""
+        position = (torch.arange(fine, device=device, dtype=dtype) + 0.5) * (coarse / fine) - 0.5
+        position = position.clamp(0.0, coarse - 1.0)
+        first = position.floor().long().clamp(max=max(coarse - 2, 0))
+        second = (first + 1).clamp(max=coarse - 1)
+        return AxisInterpolation(first, second, position - first, coarse)
+
+    def apply(self, grid: Tensor, axis: int) -> Tensor:
+        """Interpolate `grid` along `axis` (length coarse -> fine)."""
+        shape = [1] * grid.ndim
+        shape[axis] = -1
+        fraction = self.fraction.view(shape)
+        low, high = grid.index_select(axis, self.first), grid.index_select(axis, self.second)
+        return torch.lerp(low, high, fraction.expand_as(low))
+
+    def adjoint(self, grid: Tensor, axis: int, squared: bool = False) -> Tensor:
+        """Transpose of `apply` (fine -> coarse); `squared` squares the weights, for diagonals of normal matrices."""
+        shape = [1] * grid.ndim
+        shape[axis] = -1
+        high = self.fraction.view(shape)
+        low = 1.0 - high
+        if squared:
+            low, high = low * low, high * high
+        size = list(grid.shape)
+        size[axis] = self.coarse
+        out = torch.zeros(size, device=grid.device, dtype=grid.dtype)
+        out.index_add_(axis, self.first, grid * low)
+        out.index_add_(axis, self.second, grid * high)
+        return out
+
+
+@dataclass(frozen=True)
+class GridSampling:
+    """Sampling of a square map [..., R, R] on a square grid of S × S points."""
+
+    axis: AxisInterpolation
+    resolution: int
+    samples: int
+
+    @staticmethod
+    def build(resolution: int, samples: int, device: torch.device, dtype: torch.dtype = torch.float32) -> GridSampling:
+        """Sampling of an R × R map at the texel centres of an S × S grid."""
+        return GridSampling(AxisInterpolation.build(resolution, samples, device, dtype), resolution, samples)
+
+    def apply(self, grid: Tensor) -> Tensor:
+        """[..., R, R] -> [..., S, S]."""
+        if self.resolution == self.samples:
+            return grid
+        return self.axis.apply(self.axis.apply(grid, grid.ndim - 2), grid.ndim - 1)
+
+    def adjoint(self, grid: Tensor, squared: bool = False) -> Tensor:
+        """[..., S, S] -> [..., R, R], the transpose of `apply`."""
+        if self.resolution == self.samples:
+            return grid
+        narrow = self.axis.adjoint(grid, grid.ndim - 1, squared)
+        return self.axis.adjoint(narrow, grid.ndim - 2, squared)
+
+
+def sample_map(grid: Tensor, uv: Tensor) -> Tensor:
+    """Bilinear values [N, C] of a map [C, R, R] at coordinates uv [N, 2]; differentiable with respect to the map."""
+    points = (uv * 2.0 - 1.0)[None, None]
+    values = torch.nn.functional.grid_sample(
+        grid[None], points, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return values[0, :, 0].T
+
+
+def laplacian(grid: Tensor) -> Tensor:
+    """Five-point Laplacian of [..., R, R] with free borders; symmetric and negative semi-definite."""
+    out = torch.zeros_like(grid)
+    down = grid[..., 1:, :] - grid[..., :-1, :]
+    right = grid[..., :, 1:] - grid[..., :, :-1]
+    out[..., :-1, :] += down
+    out[..., 1:, :] -= down
+    out[..., :, :-1] += right
+    out[..., :, 1:] -= right
+    return out
+
+
+def bilaplacian(grid: Tensor) -> Tensor:
+    """The Laplacian applied twice; symmetric and positive semi-definite."""
+    return laplacian(laplacian(grid))
+
+
+def gaussian_blur(grid: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of [..., R, R] with zero borders (normalise by the blur of the mask)."""
+    radius = max(1, int(3.0 * sigma + 0.5))
+    offsets = torch.arange(-radius, radius + 1, device=grid.device, dtype=grid.dtype)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    flat = grid.reshape(-1, 1, *grid.shape[-2:])
+    flat = torch.nn.functional.conv2d(flat, kernel.view(1, 1, -1, 1), padding=(radius, 0))
+    flat = torch.nn.functional.conv2d(flat, kernel.view(1, 1, 1, -1), padding=(0, radius))
+    return flat.reshape(grid.shape)
+
+
+def masked_blur(grid: Tensor, weight: Tensor, sigma: float) -> Tensor:
+    """Blur of `grid` under `weight`: each value is the weighted mean of its neighbourhood."""
+    # At large sigma a coarser grid holds the same signal: blur there, and interpolate back.
+    factor = 1
+    while sigma / factor > 5.0 and grid.shape[-1] % (2 * factor) == 0 and grid.shape[-1] // (2 * factor) >= 16:
+        factor *= 2
+    shape = grid.shape[-2:]
+    numerator = (grid * weight).reshape(-1, 1, *shape)
+    denominator = weight.expand_as(grid).reshape(-1, 1, *shape)
+    if factor > 1:
+        numerator = torch.nn.functional.avg_pool2d(numerator, factor)
+        denominator = torch.nn.functional.avg_pool2d(denominator, factor)
+    ratio = gaussian_blur(numerator, sigma / factor) / (gaussian_blur(denominator, sigma / factor) + 1e-6)
+    if factor > 1:
+        ratio = torch.nn.functional.interpolate(ratio, size=shape, mode="bilinear", align_corners=False)
+    return ratio.reshape(grid.shape)

@@ -1,0 +1,64 @@
+"""Samples of the surface: one per texel of a grid over the atlas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fitter.model.morphable import MorphableModel
+from fitter.render.operations import rasterize
+from fitter.render.topology import MeshTopology
+
+
+@dataclass(frozen=True)
+class SurfaceSamples:
+    """The texels of a square grid over the atlas that lie on a triangle, as barycentric points of the mesh."""
+
+    resolution: int
+    """S: samples per side."""
+    texel: Tensor
+    """[K] int64: row * S + column of each sample."""
+    vertices: Tensor
+    """[K, 3] int64 corner vertices."""
+    weights: Tensor
+    """[K, 3] barycentric weights."""
+    usable: Tensor
+    """[K] bool: on skin that the maps may move (not lips' inside, not eye sockets)."""
+
+    @property
+    def count(self) -> int:
+        """Number of samples K."""
+        return self.texel.shape[0]
+
+    def interpolate(self, attributes: Tensor) -> Tensor:
+        """Values [..., K, C] of vertex attributes [..., V, C]."""
+        return (attributes[..., self.vertices, :] * self.weights[..., None]).sum(-2)
+
+    def to_grid(self, values: Tensor) -> Tensor:
+        """Spread [K, ...] over the grid: [S, S, ...], zero where there is no sample."""
+        grid = values.new_zeros(self.resolution * self.resolution, *values.shape[1:])
+        grid[self.texel] = values
+        return grid.unflatten(0, (self.resolution, self.resolution))
+
+    def from_grid(self, grid: Tensor) -> Tensor:
+        """[S, S, ...] -> [K, ...]."""
+        return grid.flatten(0, 1)[self.texel]
+
+
+def surface_samples(model: MorphableModel, resolution: int) -> SurfaceSamples:
+    """Rasterise the atlas on an S × S grid (texel centres; row 0 is v = 0)."""
+    uv = model.atlas_uv
+    clip = torch.cat([uv * 2.0 - 1.0, torch.zeros_like(uv[:, :1]), torch.ones_like(uv[:, :1])], -1)
+    # A triangle list in the atlas never overlaps itself, so the order of depth does not matter.
+    topology = MeshTopology.from_triangles(model.atlas_triangles, model.vertex_count)
+    fragments = rasterize(clip[None], topology, (resolution, resolution))
+    triangle = fragments.triangle_id[0].flatten().long()
+    texel = torch.nonzero(triangle >= 0).flatten()
+    corners = model.atlas_triangles[triangle[texel]]
+    first_two = fragments.barycentric[0].flatten(0, 1)[texel]
+    weights = torch.cat([first_two, 1.0 - first_two.sum(-1, keepdim=True)], -1)
+    hidden = model.regions["mouth_inside"] | model.regions.get("sockets", torch.zeros_like(model.regions["face"]))
+    usable = ~hidden[corners].any(-1)
+    return SurfaceSamples(resolution, texel, corners, weights.detach(), usable)

@@ -1,0 +1,171 @@
+"""Energies of the dense parameters as normal equations: landmarks, photo-consistency, coefficient priors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fitter.camera import transform_points
+from fitter.energies.consistency import ConsistencyTerms, eliminate_texture
+from fitter.hierarchy.face import FaceState
+from fitter.optimise.parameters import (
+    Layout,
+    SurfacePoints,
+    parameter_jacobian,
+    pixel_jacobian,
+    world_points,
+)
+from fitter.optimise.views import SampledViews
+
+JAW = slice(0, 17)
+"""iBUG's contour points, which slide along the jaw line as the head turns."""
+
+
+@dataclass
+class NormalEquations:
+    """H and g of a quadratic energy: energy(step) = energy + 2 g . step + step . H step."""
+
+    matrix: Tensor
+    gradient: Tensor
+    energy: float = 0.0
+
+    @staticmethod
+    def zeros(size: int, like: Tensor) -> NormalEquations:
+        """Empty equations in double precision."""
+        return NormalEquations(like.new_zeros(size, size, dtype=torch.float64), like.new_zeros(size, dtype=torch.float64))
+
+    def add(self, other: NormalEquations, weight: float) -> None:
+        """Add another energy with its weight."""
+        self.matrix += weight * other.matrix
+        self.gradient += weight * other.gradient
+        self.energy += weight * other.energy
+
+
+def _from_rows(rows: Tensor, residual: Tensor, weight: Tensor) -> NormalEquations:
+    """Normal equations of sum weight (residual + rows . step)²; rows [M, P]."""
+    weighted = rows * weight[:, None]
+    return NormalEquations(
+        (rows.T @ weighted).double(), (weighted.T @ residual).double(), float((weight * residual**2).sum())
+    )
+
+
+def landmark_equations(
+    state: FaceState,
+    layout: Layout,
+    points: SurfacePoints,
+    targets: Tensor,
+    weight: Tensor,
+    sigma_mm: float,
+    robust: float = 2.0,
+) -> tuple[NormalEquations, Tensor]:
+    """Landmark energy: Cauchy loss of pixel distance over the landmark's expected error.
+
+    Args:
+        state: Where to linearise.
+        layout: Free parameters.
+        points: The model's landmarks (K).
+        targets: [N, K, 2] detected, px.
+        weight: [N, K] confidence times visibility; 0 drops a point.
+        sigma_mm: Expected error on the face, mm; converted to pixels at each view's distance.
+        robust: Cauchy scale in units of `sigma_mm`.
+
+    Returns:
+        The equations, and the pixel distances [N, K].
+    """
+    total = NormalEquations.zeros(layout.size, targets)
+    distances = []
+    for view in range(state.view_count):
+        world = world_points(state, points, state.expression_row(view))
+        cam = transform_points(state.cam_from_world[view], world)
+        pixels, jacobian = pixel_jacobian(state.intrinsics[view], cam)
+        sigma = sigma_mm * state.intrinsics[view, 0, 0] / cam[:, 2].mean()
+        residual = (pixels - targets[view]) / sigma
+        rows = parameter_jacobian(state, layout, points, view, jacobian / sigma)
+        if "focal" in layout:
+            rows[..., layout.slices["focal"]] = ((pixels - state.intrinsics[view, :2, 2]) / sigma)[..., None]
+        squared = (residual**2).sum(-1)
+        cauchy = weight[view] / (1.0 + squared / robust**2)
+        total.add(_from_rows(rows.flatten(0, 1), residual.flatten(), cauchy.repeat_interleave(2)), 1.0)
+        distances.append(squared.sqrt() * sigma)
+    return total, torch.stack(distances)
+
+
+def consistency_equations(
+    state: FaceState,
+    layout: Layout,
+    points: SurfacePoints,
+    sampled: SampledViews,
+    terms: ConsistencyTerms,
+    texels: Tensor,
+    per_sample: float,
+) -> NormalEquations:
+    """Photo-consistency as normal equations of the dense parameters.
+
+    Args:
+        state: Where to linearise.
+        layout: Free parameters.
+        points: The surface samples (K).
+        sampled: What the views see there.
+        terms: The energy at the samples, on their grid.
+        texels: [K] flat grid index of each sample.
+        per_sample: Weight of one sample.
+    """
+    rows = []
+    for view in range(state.view_count):
+        row = parameter_jacobian(state, layout, points, view, sampled.direction_cam[view])
+        if "focal" in layout:
+            offset = sampled.pixels[view] - state.intrinsics[view, :2, 2]
+            row[..., layout.slices["focal"]] = (sampled.pixel_gradient[view] * offset).sum(-1, keepdim=True)
+        rows.append(row)
+    slope = terms.slope.flatten(1)[:, texels]
+    weight = terms.weight.flatten(1)[:, texels]
+    jacobian = eliminate_texture(torch.stack(rows) * slope[..., None], weight)
+    residual = terms.residual.flatten(1)[:, texels]
+    keep = weight.flatten() > 1e-4
+    equations = _from_rows(jacobian.flatten(0, 1)[keep], residual.flatten()[keep], weight.flatten()[keep] * per_sample)
+    return equations
+
+
+def prior_equations(
+    layout: Layout, name: str, value: Tensor, centre: Tensor, sigma: float | Tensor
+) -> NormalEquations:
+    """Gaussian prior on one block of parameters: sum ((value - centre) / sigma)²."""
+    total = NormalEquations.zeros(layout.size, value)
+    if name not in layout:
+        return total
+    precision = (torch.ones_like(value) / torch.as_tensor(sigma, device=value.device, dtype=value.dtype) ** 2).flatten().double()
+    difference = (value - centre).flatten().double()
+    index = torch.arange(layout.slices[name].start, layout.slices[name].stop, device=value.device)
+    total.matrix[index, index] = precision
+    total.gradient[index] = precision * difference
+    total.energy = float((precision * difference**2).sum())
+    return total
+
+
+def solve_step(
+    equations: NormalEquations, layout: Layout, state: FaceState, unit_expressions: bool, damping: float = 1e-6
+) -> Tensor:
+    """The Gauss-Newton step [P]; expressions that would leave [0, 1] are held at their bound (active set)."""
+    matrix, gradient = equations.matrix, equations.gradient
+    diagonal = matrix.diagonal()
+    matrix = matrix + torch.diag(damping * diagonal + 1e-9 * diagonal.max().clamp_min(1e-12))
+    free = torch.ones(layout.size, dtype=torch.bool, device=matrix.device)
+    fixed_step = torch.zeros_like(gradient)
+    for _ in range(6):
+        step = fixed_step.clone()
+        right = -(gradient + matrix @ fixed_step)[free]
+        step[free] = torch.linalg.solve(matrix[free][:, free], right)
+        if not unit_expressions or "expression" not in layout:
+            break
+        part = layout.slices["expression"]
+        value = state.expression.flatten().double()
+        wanted = value + step[part]
+        outside = ((wanted < -1e-6) | (wanted > 1.0 + 1e-6)) & free[part]
+        if not bool(outside.any()):
+            break
+        index = torch.nonzero(outside).flatten() + part.start
+        free[index] = False
+        fixed_step[index] = (wanted.clamp(0.0, 1.0) - value)[outside]
+    return step.to(state.identity.dtype)

@@ -1,0 +1,150 @@
+"""Gauss-Newton on the maps: photo-consistency as one small block per surface sample, applied without assembly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fitter.energies.consistency import ConsistencyTerms, eliminate_texture
+from fitter.hierarchy.face import FaceState
+from fitter.hierarchy.grid import GridSampling, bilaplacian, laplacian
+from fitter.optimise.conjugate_gradient import solve
+from fitter.optimise.views import SampledViews
+
+
+@dataclass(frozen=True)
+class MapWeights:
+    """Regularisation of a map, per squared millimetre and grid node."""
+
+    bilaplacian: float = 0.01
+    laplacian: float = 0.01
+    magnitude: float = 0.0
+    tangential: float = 0.0
+    """Magnitude weight on the two tangential components only (deformation map)."""
+
+
+@dataclass(frozen=True)
+class BlockField:
+    """sum over samples of (d . M d + 2 b . d) for an offset d of the surface, on the sample grid."""
+
+    matrix: Tensor
+    """[C, C, S, S]."""
+    gradient: Tensor
+    """[C, S, S]."""
+
+
+def world_directions(state: FaceState, sampled: SampledViews) -> Tensor:
+    """Derivative of each view's grey with respect to the world point, [N, K, 3] per mm."""
+    return sampled.direction_cam @ state.cam_from_world[:, :3, :3]
+
+
+def deformation_blocks(
+    state: FaceState, sampled: SampledViews, terms: ConsistencyTerms, texels: Tensor, per_sample: float
+) -> BlockField:
+    """Blocks for offsets in model axes (three components)."""
+    direction = world_directions(state, sampled) @ state.world_from_model[:3, :3]
+    slope = terms.slope.flatten(1)[:, texels]
+    weight = terms.weight.flatten(1)[:, texels]
+    direction = eliminate_texture(direction * slope[..., None], weight)
+    residual = terms.residual.flatten(1)[:, texels]
+    weighted = direction * (weight * per_sample)[..., None]
+    matrix = torch.einsum("nki,nkj->ijk", weighted, direction)
+    gradient = torch.einsum("nki,nk->ik", weighted, residual)
+    return BlockField(_spread(matrix, texels, terms), _spread(gradient, texels, terms))
+
+
+def displacement_blocks(
+    state: FaceState,
+    sampled: SampledViews,
+    normals: Tensor,
+    terms: ConsistencyTerms,
+    texels: Tensor,
+    per_sample: float,
+) -> BlockField:
+    """Blocks for offsets along `normals` [K, 3] (one component)."""
+    direction = (world_directions(state, sampled) * normals).sum(-1)
+    slope = terms.slope.flatten(1)[:, texels]
+    weight = terms.weight.flatten(1)[:, texels]
+    direction = eliminate_texture(direction * slope, weight)
+    residual = terms.residual.flatten(1)[:, texels]
+    weighted = direction * weight * per_sample
+    matrix = (weighted * direction).sum(0)[None, None]
+    gradient = (weighted * residual).sum(0)[None]
+    return BlockField(_spread(matrix, texels, terms), _spread(gradient, texels, terms))
+
+
+def _spread(values: Tensor, texels: Tensor, terms: ConsistencyTerms) -> Tensor:
+    """[..., K] -> [..., S, S]."""
+    size = terms.residual.shape[-1]
+    grid = values.new_zeros(*values.shape[:-1], size * size)
+    grid[..., texels] = values
+    return grid.unflatten(-1, (size, size))
+
+
+def map_step(
+    current: Tensor,
+    blocks: BlockField,
+    sampling: GridSampling,
+    weights: MapWeights,
+    tangential: Tensor | None = None,
+    tolerance: float = 1e-3,
+    iterations: int = 160,
+) -> Tensor:
+    """The Gauss-Newton step of a map.
+
+    Args:
+        current: [C, R, R] the map, mm.
+        blocks: The data, on the sample grid.
+        sampling: From map to sample grid.
+        weights: Regularisation.
+        tangential: [C, C, R, R] projector onto the surface's tangent plane, or None.
+        tolerance: Relative residual of the conjugate gradients.
+        iterations: Their limit.
+    """
+
+    def regulariser(grid: Tensor) -> Tensor:
+        out = weights.magnitude * grid
+        if weights.laplacian > 0:
+            out = out - weights.laplacian * laplacian(grid)
+        if weights.bilaplacian > 0:
+            out = out + weights.bilaplacian * bilaplacian(grid)
+        if tangential is not None and weights.tangential > 0:
+            out = out + weights.tangential * (tangential * grid[None]).sum(1)
+        return out
+
+    def normal(grid: Tensor) -> Tensor:
+        fine = sampling.apply(grid)
+        return sampling.adjoint((blocks.matrix * fine[None]).sum(1)) + regulariser(grid)
+
+    channels = current.shape[0]
+    diagonal = sampling.adjoint(blocks.matrix.flatten(0, 1), squared=True).unflatten(0, (channels, channels))
+    identity = torch.eye(channels, device=current.device, dtype=current.dtype)[:, :, None, None]
+    # Diagonals of the five-point Laplacian (4) and of its square (20), away from the border.
+    scalar = weights.magnitude + 4.0 * weights.laplacian + 20.0 * weights.bilaplacian + 1e-6
+    diagonal = diagonal + identity * scalar
+    if tangential is not None:
+        diagonal = diagonal + weights.tangential * tangential
+    inverse = torch.linalg.inv(diagonal.permute(2, 3, 0, 1)).permute(2, 3, 0, 1)
+
+    def precondition(grid: Tensor) -> Tensor:
+        return (inverse * grid[None]).sum(1)
+
+    right = -sampling.adjoint(blocks.gradient) - regulariser(current)
+    return solve(normal, right, precondition, tolerance=tolerance, iterations=iterations)
+
+
+def clamp_step(step: Tensor, limit: float) -> Tensor:
+    """Shorten each texel's step [C, R, R] to at most `limit` mm."""
+    length = step.norm(dim=0, keepdim=True)
+    return step * (limit / length.clamp_min(limit))
+
+
+def fade_border(resolution: int, width: float, like: Tensor) -> Tensor:
+    """[R, R] 1 inside, falling smoothly to 0 within the outer `width` fraction of the map."""
+    position = (torch.arange(resolution, device=like.device, dtype=like.dtype) + 0.5) / resolution
+    edge = torch.minimum(position, 1.0 - position)
+    ramp = (edge / width).clamp(0.0, 1.0)
+    ramp = ramp * ramp * (3.0 - 2.0 * ramp)
+    return torch.minimum(ramp[:, None], ramp[None, :])
