@@ -1,4 +1,4 @@
-"""Small, complete inputs for tests: a toy face model and a toy fit result. Nothing here touches the disk or a photograph."""
+"""Small, complete inputs for tests: a toy face model and a toy fit result. Nothing here touches the disk."""
 
 from __future__ import annotations
 
@@ -94,7 +94,9 @@ def toy_model() -> MorphableModel:
     eyes = [_eye_patch((-32.0, 22.0)), _eye_patch((32.0, 22.0))]
     vertices = np.concatenate([skin, *(patch for patch, _ in eyes)])
     starts = np.cumsum([len(skin), *(len(patch) for patch, _ in eyes)])
-    triangles = np.concatenate([skin_triangles, *(faces + start for (_, faces), start in zip(eyes, starts, strict=False))])
+    triangles = np.concatenate(
+        [skin_triangles, *(faces + start for (_, faces), start in zip(eyes, starts, strict=False))]
+    )
     is_skin = np.arange(len(vertices)) < len(skin)
     x, y = vertices[:, 0], vertices[:, 1]
 
@@ -225,7 +227,9 @@ def _toy_maps(resolution: int) -> dict[str, np.ndarray]:
     slope = np.stack([-0.4 * np.cos(24 * u), 0.3 * np.sin(18 * v), np.ones_like(u)], -1)
     texture = np.stack([0.45 + 0.2 * u, 0.28 + 0.1 * v, 0.2 + 0 * u], -1)
     return {
-        "deformation_map": (np.stack([np.sin(6 * u), np.cos(5 * v), 2 * u * v]) * valid).astype(np.float32)[:, ::2, ::2],
+        "deformation_map": (np.stack([np.sin(6 * u), np.cos(5 * v), 2 * u * v]) * valid).astype(np.float32)[
+            :, ::2, ::2
+        ],
         "displacement_map": displacement,
         "normal_map": (slope / np.linalg.norm(slope, axis=-1, keepdims=True)).astype(np.float32),
         "texture": texture.astype(np.float32),
@@ -237,7 +241,7 @@ def _toy_maps(resolution: int) -> dict[str, np.ndarray]:
 
 
 def toy_result(*, mm_per_unit: float = 10.0, metric: bool = True, resolution: int = 64) -> FitResult:
-    """A complete two-view rig result on `toy_model`, in a world that is turned, shifted and 5 % larger than the model."""
+    """A complete two-view rig result on `toy_model`, in a world turned, shifted and 5 % larger than the model."""
     model = toy_model()
     angle = 0.15
     rotation = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
@@ -259,7 +263,12 @@ def toy_result(*, mm_per_unit: float = 10.0, metric: bool = True, resolution: in
     dense = DenseMesh(displaced, area_weighted_normals(displaced, dense.triangles), dense.triangles, dense.uv)
     views, view_results = _toy_views(model, m0, m1, expression)
     session = Session(
-        "toy", views, "rig", "cm" if metric else None, mm_per_unit if metric else None, skipped=(("blank.jpg", "zero bytes"),)
+        "toy",
+        views,
+        "rig",
+        "cm" if metric else None,
+        mm_per_unit if metric else None,
+        skipped=(("blank.jpg", "zero bytes"),),
     )
     stage = StageRecord("M0", 12, 0.5, {"landmark": (3.0, 1.25), "prior": (0.0, 0.4)}, {"landmark_px": 1.8})
     return FitResult(

@@ -1,4 +1,4 @@
-"""The result folder: complete, in the session's unit, the same bytes twice, and nothing half-written when writing fails."""
+"""The result folder: complete, in the session's unit, the same bytes twice, nothing half-written when writing fails."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from fitter.result.types import DenseMesh
 from tests.factories import toy_result
 
 EXPECTED = {
-    "m0.obj", "face.obj", "face.mtl", "dense.obj", "face.glb", "texture.png", "albedo.png", "normal.png", "displacement.png",
-    "displacement.exr", "deformation.exr", "coverage.png", "confidence.png", "confidence.exr", "displacement_preview.png",
-    "deformation_preview.png", "maps.json", "cameras.json", "transforms.json", "coefficients.json", "landmarks3d.json",
+    "m0.obj", "face.obj", "face.mtl", "dense.obj", "face.glb", "texture.png", "albedo.png", "normal.png",
+    "displacement.png", "displacement.exr", "deformation.exr", "coverage.png", "confidence.png", "confidence.exr",
+    "displacement_preview.png", "deformation_preview.png",
+    "maps.json", "cameras.json", "transforms.json", "coefficients.json", "landmarks3d.json",
     "fit.json", "timings.json",
 }  # fmt: skip
 

@@ -92,7 +92,7 @@ def _step(points: np.ndarray, surface: Surface, pose: Similarity, keep: float, s
     """One damped Gauss-Newton step on the trimmed, robustly weighted distances, and how far (mm) it moves.
 
     The residual of a pair is its distance, and its derivative is taken along the unit vector between the pair (the face
-    normal where they touch). At a fixed point that is the exact gradient of the (robust) summed squared distance, and on
+    normal where they touch). At a fixed point that is the exact gradient of the robust summed distance, and on
     the way it slides along the surface as point-to-plane does, and converges in tens of steps, not hundreds.
     """
     inverse = pose.inverse()
