@@ -15,6 +15,7 @@ from fitter.export import cameras, meshes, records
 from fitter.export.gltf import build_glb
 from fitter.export.maps import map_files
 from fitter.export.obj import decimals_for, format_mtl, format_obj
+from fitter.export.patches import with_painted_patches
 from fitter.result.types import FitResult
 
 MARKER = "done.json"
@@ -73,6 +74,7 @@ def write_result(
     *,
     report: bool = True,
     texture_bits: int = 8,
+    paint_eyes: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, str | None]:
     """Write a finished fit to `folder`.
@@ -82,6 +84,8 @@ def write_result(
         folder: Where to write; made if it is not there. Files of an earlier result are replaced one by one.
         report: Whether to draw and write report.html too.
         texture_bits: 8, or 16 for texture.png and albedo.png.
+        paint_eyes: Whether the eyeballs' patches of texture and albedo get the fitted albedo; False where the fit has
+            painted them itself.
         progress: Called with (what is being written, fraction done).
 
     Returns:
@@ -101,6 +105,8 @@ def write_result(
     except OSError as error:
         raise output_error(folder, error) from error
     write = _Writer(folder)
+    if paint_eyes:
+        result = with_painted_patches(result)
     tell("meshes", 0.0)
     _write_meshes(result, write)
     tell("maps", 0.3)

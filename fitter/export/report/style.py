@@ -27,7 +27,7 @@ p { margin: 0 0 14px; max-width: 78ch; }
 .row { display: grid; gap: 10px; }
 .three { grid-template-columns: repeat(3, 1fr); }
 .five { grid-template-columns: repeat(5, 1fr); }
-.maps { grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)); gap: 18px; align-items: start; }
+.maps { grid-template-columns: repeat(3, 1fr); gap: 18px; align-items: start; }
 figure { margin: 0; }
 figure.wide { grid-column: 1 / -1; max-width: 900px; }
 img { display: block; width: 100%; height: auto; border-radius: 6px; background: var(--card); }
@@ -59,7 +59,7 @@ pre {
 .legend { max-width: 420px; margin-top: 10px; }
 @media (max-width: 760px) {
   .five { grid-template-columns: repeat(2, 1fr); }
-  .three { grid-template-columns: 1fr; }
+  .three, .maps { grid-template-columns: 1fr; }
   main { padding: 24px 16px 60px; }
 }
 @media print { body { background: #fff; color: #000; } h2 { break-after: avoid; } figure { break-inside: avoid; } }
