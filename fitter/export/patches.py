@@ -1,4 +1,4 @@
-"""Colour for what no photograph paints: the eyeballs' patches of the texture, from the fitted albedo."""
+"""Colour for what the fit's maps leave out (eyeballs, inside of the mouth): the fitted albedo, painted into the texture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fitter.result.types import FitResult
 
 
 def patch_colours(result: FitResult, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fitted albedo [T, T, 3] (linear RGB, row 0 is v = 0) and mask [T, T] of the patches beside the skin's atlas.
+    """Fitted albedo [T, T, 3] (linear RGB, row 0 is v = 0) and mask [T, T] of the texels of those parts.
 
     An eyeball's patch is its front seen along z, with its back folded underneath: of triangles that share a texel
     the one further out of the face counts.
@@ -35,7 +35,7 @@ def patch_colours(result: FitResult, size: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def with_painted_patches(result: FitResult) -> FitResult:
-    """The result with texture and albedo painted in the eyeballs' patches.
+    """The result with the eyeballs and the inside of the mouth painted into texture and albedo.
 
     The texture holds the photographs' light, so the albedo is brought to its brightness by the skin's median ratio.
     """
