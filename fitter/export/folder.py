@@ -84,7 +84,7 @@ def write_result(
         folder: Where to write; made if it is not there. Files of an earlier result are replaced one by one.
         report: Whether to draw and write report.html too.
         texture_bits: 8, or 16 for texture.png and albedo.png.
-        paint_eyes: Whether eyeballs and inside of the mouth get the fitted albedo in texture and albedo map; False where
+        paint_eyes: Whether eyeballs and inside of the mouth get the fitted albedo in texture and albedo; False where
             the fit has painted them itself.
         progress: Called with (what is being written, fraction done).
 

@@ -1,4 +1,4 @@
-"""Colour for what the fit's maps leave out (eyeballs, inside of the mouth): the fitted albedo, painted into the texture."""
+"""Colour for what the fit's maps leave out (eyeballs, inside of the mouth): the fitted albedo, painted in."""
 
 from __future__ import annotations
 
