@@ -79,9 +79,7 @@ class Scene:
         turn[0, 0], turn[0, 2], turn[2, 0], turn[2, 2] = yaw.cos(), yaw.sin(), -yaw.sin(), yaw.cos()
         flip = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
         self.size = size
-        self.intrinsics = torch.tensor(
-            [[4.0 * size, 0.0, size / 2], [0.0, 4.0 * size, size / 2], [0.0, 0.0, 1.0]]
-        )
+        self.intrinsics = torch.tensor([[4.0 * size, 0.0, size / 2], [0.0, 4.0 * size, size / 2], [0.0, 0.0, 1.0]])
         self.rotation = (flip @ turn).to(device)
         self.vertices = vertices.to(device)
         self.triangles, self.uv = triangles, uv.to(device)
@@ -112,7 +110,7 @@ def our_step(scene: Scene, backend: str | None) -> Callable[[], dict[str, float]
         uv = interpolate(scene.uv[None], fragments, scene.topology)
         colour = sample_texture(texture, uv, fragments=fragments)
         image = antialias(colour, fragments, clip, scene.topology)
-        loss = (image - scene.target).square().sum()
+        loss = torch.nn.functional.mse_loss(image, scene.target, reduction="sum")
         wait()
         middle = time.perf_counter()
         loss.backward()
@@ -169,9 +167,7 @@ def deodr_step(scene: Scene) -> Callable[[], dict[str, float]] | None:
     return step
 
 
-def interleaved_medians(
-    steps: dict[str, Callable[[], dict[str, float]]], runs: int
-) -> dict[str, dict[str, float]]:
+def interleaved_medians(steps: dict[str, Callable[[], dict[str, float]]], runs: int) -> dict[str, dict[str, float]]:
     """Median ms of every step; the steps take turns in blocks, so that a busy neighbour hits both."""
     times: dict[str, list[dict[str, float]]] = {name: [] for name in steps}
     for step in steps.values():

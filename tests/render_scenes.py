@@ -53,4 +53,4 @@ def sphere_scene(size: int = 64, subdivisions: int = 3) -> tuple[Tensor, Tensor,
 
 def relative(one: Tensor, other: Tensor) -> float:
     """Norm of the difference over the norm of the second."""
-    return float((one - other).norm() / other.norm())
+    return float(((one - other).norm() / other.norm()).detach())

@@ -98,8 +98,6 @@ def test_maps_without_coordinates_are_refused():
     vertices, topology = sphere(0, 80.0)
     intrinsics, poses = two_views()
     with pytest.raises(ValueError, match="atlas coordinates"):
-        render_face(
-            vertices[None], topology, intrinsics, poses, SIZE, Appearance(texture=torch.ones(1, 4, 4, 3))
-        )
+        render_face(vertices[None], topology, intrinsics, poses, SIZE, Appearance(texture=torch.ones(1, 4, 4, 3)))
     with pytest.raises(ValueError, match="vertices must be"):
         render_face(vertices[None].repeat(3, 1, 1), topology, intrinsics, poses, SIZE)

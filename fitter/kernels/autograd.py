@@ -129,9 +129,7 @@ class KernelBackend:
         """Attributes [B or 1, V, C] at the pixels."""
         return _Interpolate.apply(attributes, barycentric, self.kernels, topology, ids)
 
-    def sample(
-        self, pyramid: Tensor, shapes: Tensor, uv: Tensor, levels: Tensor | None, ids: Tensor | None
-    ) -> Tensor:
+    def sample(self, pyramid: Tensor, shapes: Tensor, uv: Tensor, levels: Tensor | None, ids: Tensor | None) -> Tensor:
         """Samples of a flattened mip pyramid [B or 1, texels, C] at uv [B, H, W, 2]."""
         return _Sample.apply(pyramid, uv, self.kernels, shapes, levels, ids)
 

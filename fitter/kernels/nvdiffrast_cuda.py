@@ -63,9 +63,7 @@ def find_conventions(device: torch.device) -> Conventions:
     """
     from fitter.render.topology import MeshTopology
 
-    clip = torch.tensor(
-        [[[-0.9, -0.7, 0.0, 1.0], [0.8, -0.5, 0.0, 1.0], [-0.4, 0.3, 0.0, 1.0]]], device=device
-    )
+    clip = torch.tensor([[[-0.9, -0.7, 0.0, 1.0], [0.8, -0.5, 0.0, 1.0], [-0.4, 0.3, 0.0, 1.0]]], device=device)
     topology = MeshTopology.from_triangles(torch.tensor([[0, 1, 2]], device=device))
     ids, weights, _ = reference_rasterize(clip, topology, (32, 32))
     inside = ids >= 0
@@ -121,9 +119,7 @@ class Backend:
         fragments = torch.cat([weights, torch.zeros_like(number), number], dim=-1).contiguous()
         return self._dr.interpolate(attributes.contiguous(), fragments, topology.triangles)[0]
 
-    def sample(
-        self, pyramid: Tensor, shapes: Tensor, uv: Tensor, levels: Tensor | None, ids: Tensor | None
-    ) -> Tensor:
+    def sample(self, pyramid: Tensor, shapes: Tensor, uv: Tensor, levels: Tensor | None, ids: Tensor | None) -> Tensor:
         """Samples of a flattened mip pyramid [B or 1, texels, C] at uv [B, H, W, 2]."""
         if levels is not None:
             # Its pyramids must halve exactly; ours take any size.

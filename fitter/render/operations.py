@@ -64,11 +64,7 @@ def interpolate(attributes: Tensor, fragments: Fragments, topology: MeshTopology
         ValueError: If the attributes are not [B or 1, V, C].
     """
     n_views = fragments.triangle_id.shape[0]
-    if (
-        attributes.ndim != 3
-        or attributes.shape[0] not in (1, n_views)
-        or attributes.shape[1] != topology.n_vertices
-    ):
+    if attributes.ndim != 3 or attributes.shape[0] not in (1, n_views) or attributes.shape[1] != topology.n_vertices:
         raise ValueError(
             f"attributes must be [{n_views} or 1, {topology.n_vertices}, C], got {tuple(attributes.shape)}"
         )
@@ -206,6 +202,4 @@ def antialias(colour: Tensor, fragments: Fragments, clip: Tensor, topology: Mesh
     """
     if colour.ndim != 4 or colour.shape[:3] != fragments.triangle_id.shape:
         raise ValueError(f"colour must be {(*fragments.triangle_id.shape, 'C')}, got {tuple(colour.shape)}")
-    return load_backend(fragments.backend).antialias(
-        colour, topology, fragments.triangle_id, fragments.depth, clip
-    )
+    return load_backend(fragments.backend).antialias(colour, topology, fragments.triangle_id, fragments.depth, clip)

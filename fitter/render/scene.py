@@ -116,7 +116,8 @@ def render_face(
     if appearance.uv is not None:
         uv = interpolate(appearance.uv[None], fragments, appearance.uv_topology or topology)
     # One pass for everything that lives on the mesh's own vertices.
-    attributes = [vertex_normals(vertices, topology).expand(n_views, -1, -1), clip[..., 3:]]
+    normals = vertex_normals(vertices, topology, fragments.backend)
+    attributes = [normals.expand(n_views, -1, -1), clip[..., 3:]]
     if appearance.displacement_map is not None:
         tangents = vertex_tangents(vertices, topology, appearance.uv, appearance.uv_topology)
         attributes.append(tangents.expand(n_views, -1, -1))
@@ -157,9 +158,7 @@ def _displaced(normal: Tensor, tangents: Tensor, displacement_map: Tensor, uv: T
     return detail_normals(normal, tangents, gradient)
 
 
-def _textured(
-    appearance: Appearance, uv: Tensor, fragments: Fragments, clip: Tensor, topology: MeshTopology
-) -> Tensor:
+def _textured(appearance: Appearance, uv: Tensor, fragments: Fragments, clip: Tensor, topology: MeshTopology) -> Tensor:
     """Texture lookups [B, H, W, 3] with the filter asked for."""
     footprint = None
     if appearance.filter == "mipmap":

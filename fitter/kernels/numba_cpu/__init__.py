@@ -57,9 +57,7 @@ def rasterize_forward(clip: Tensor, topology: MeshTopology, size: tuple[int, int
         vertices, view_ids, view_depth = positions[view], ids[view].numpy(), depth[view].numpy()
         raster.project(vertices, height, width, snapped, vertex_depth)
         raster.bin_triangles(vertices, triangles, snapped, height, width, band_rows, lists, counts)
-        raster.fill_bands(
-            vertices, triangles, snapped, vertex_depth, band_rows, lists, counts, view_ids, view_depth
-        )
+        raster.fill_bands(vertices, triangles, snapped, vertex_depth, band_rows, lists, counts, view_ids, view_depth)
         raster.resolve(vertices, triangles, view_ids, barycentric[view].numpy(), view_depth)
     return ids, barycentric, depth
 
@@ -122,9 +120,7 @@ def interpolate_backward(
     return grad_attributes, grad_barycentric
 
 
-def sample_forward(
-    pyramid: Tensor, shapes: Tensor, uv: Tensor, levels: Tensor | None, ids: Tensor | None
-) -> Tensor:
+def sample_forward(pyramid: Tensor, shapes: Tensor, uv: Tensor, levels: Tensor | None, ids: Tensor | None) -> Tensor:
     """Samples [B, H, W, C] of a flattened mip pyramid [B or 1, texels, C] at uv [B, H, W, 2]."""
     out = torch.empty((*uv.shape[:-1], pyramid.shape[-1]))
     texels, coordinates, table = _array(pyramid), _array(uv), shapes.numpy()
@@ -212,9 +208,7 @@ def antialias_forward(
         )
         kept = np.concatenate([records[part, : counts[part]] for part in range(n_parts)])
         crossing = np.concatenate([distances[part, : counts[part]] for part in range(n_parts)])
-        antialias.blend(
-            source[view].reshape(-1, n_channels), kept, crossing, out[view].view(-1, n_channels).numpy()
-        )
+        antialias.blend(source[view].reshape(-1, n_channels), kept, crossing, out[view].view(-1, n_channels).numpy())
         saved.append((torch.from_numpy(kept), torch.from_numpy(crossing)))
     return out, saved
 

@@ -197,9 +197,7 @@ def find_silhouettes(screen, triangles, neighbours, ids, depth, marks, records, 
                     x, y = np.float32(near_column) + np.float32(0.5), np.float32(near_row) + np.float32(0.5)
                     along, across = (x, y) if axis == 0 else (y, x)
                     direction = np.float32(1.0) if forward else np.float32(-1.0)
-                    i, j, distance = walk(
-                        screen, triangles, neighbours, triangle, stop, along, across, axis, direction
-                    )
+                    i, j, distance = walk(screen, triangles, neighbours, triangle, stop, along, across, axis, direction)
                     if i < 0:
                         continue
                     first, second = row * width + column, next_row * width + next_column

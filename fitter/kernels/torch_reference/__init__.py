@@ -31,9 +31,7 @@ class Backend:
         weights = torch.cat([barycentric, 1.0 - barycentric.sum(-1, keepdim=True)], dim=-1)
         return (corners * weights[..., None]).sum(-2) * (ids >= 0)[..., None]
 
-    def sample(
-        self, pyramid: Tensor, shapes: Tensor, uv: Tensor, levels: Tensor | None, ids: Tensor | None
-    ) -> Tensor:
+    def sample(self, pyramid: Tensor, shapes: Tensor, uv: Tensor, levels: Tensor | None, ids: Tensor | None) -> Tensor:
         """Samples of a flattened mip pyramid [B or 1, texels, C] at uv [B, H, W, 2], zero where ids is -1."""
         if levels is None:
             out = _bilinear(pyramid, shapes[torch.zeros(uv.shape[:-1], dtype=torch.long, device=uv.device)], uv)

@@ -104,9 +104,7 @@ def interpolate_backward(
     return (grad_attributes if want_attributes else None), grad_barycentric
 
 
-def sample_forward(
-    pyramid: Tensor, shapes: Tensor, uv: Tensor, levels: Tensor | None, ids: Tensor | None
-) -> Tensor:
+def sample_forward(pyramid: Tensor, shapes: Tensor, uv: Tensor, levels: Tensor | None, ids: Tensor | None) -> Tensor:
     """Samples [B, H, W, C] of a flattened mip pyramid [B or 1, texels, C] at uv [B, H, W, 2]."""
     out = pyramid.new_empty((*uv.shape[:-1], pyramid.shape[-1]))
     inputs = [

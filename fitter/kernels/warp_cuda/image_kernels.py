@@ -182,9 +182,7 @@ def sample_backward(
 
 
 @wp.kernel
-def screen_positions(
-    clip: wp.array2d(dtype=wp.vec4), height: int, width: int, screen: wp.array2d(dtype=wp.vec2)
-):
+def screen_positions(clip: wp.array2d(dtype=wp.vec4), height: int, width: int, screen: wp.array2d(dtype=wp.vec2)):
     view, vertex = wp.tid()
     p = clip[view, vertex]
     if p[2] < -p[3] or p[3] <= 0.0:
