@@ -1,9 +1,9 @@
-"""The Basel Face Model 2009 with FaceWarehouse-like expressions, in Deep3D's selection: 35,709 vertices, 80 + 64 + 80 modes.
+"""The Basel Face Model 2009 with expressions, in Deep3D's selection: 35,709 vertices, 80 + 64 + 80 modes.
 
 Two forms of the same data (Deng et al. 2019, "Accurate 3D Face Reconstruction with Weakly-Supervised Learning"):
 
-A. `BFM_model_front.mat`, ready-made. Lengths are decimetres (the original micrometres over 1e5), colours 0–255. Its bases
-   are taken to be multiplied by their standard deviations, as the published conversion writes them.
+A. `BFM_model_front.mat`, ready-made. Lengths are decimetres (the original micrometres over 1e5), colours 0–255. Its
+   bases are taken to be multiplied by their standard deviations, as the published conversion writes them.
 B. The files it is made from: `01_MorphableModel.mat` (Paysan et al. 2009; micrometres), `Exp_Pca.bin` and `std_exp.txt`
    (Guo et al. 2018; micrometres), and the index files `BFM_front_idx.mat`, `BFM_exp_idx.mat`, `facemodel_info.mat`.
 
@@ -40,7 +40,7 @@ MM_PER_MICROMETRE = 1e-3
 _HOME = "BFM 2009 is given out on application at https://faces.dmi.unibas.ch/bfm"
 _FRONT_REMEDY = f"{_HOME}; {FRONT_FILE} is made from it by the preparation of Deep3DFaceRecon_pytorch."
 _ORIGINAL_REMEDY = f"{_HOME} (01_MorphableModel.mat)."
-_EXPRESSION_REMEDY = "Exp_Pca.bin comes with Guo et al.'s 3DFace (CoarseData), std_exp.txt with Deep3DFaceRecon_pytorch."
+_EXPRESSION_REMEDY = "Exp_Pca.bin comes with Guo et al.'s 3DFace (CoarseData), std_exp.txt with Deep3DFaceRecon."
 _INDEX_REMEDY = "The index files are in the BFM folder of Deep3DFaceRecon_pytorch."
 
 
@@ -153,7 +153,10 @@ def _scaled_modes(path: Path, data: dict, basis: str, deviations: str, count: in
 
 
 def _expression_modes(path: Path, deviations_path: Path) -> np.ndarray:
-    """[N, 3, modes] µm per standard deviation from `Exp_Pca.bin`: int32 modes, float32 mean [3N], float32 basis [modes, 3N]."""
+    """[N, 3, modes] µm per standard deviation, from `Exp_Pca.bin` and `std_exp.txt`.
+
+    The binary file holds int32 modes, float32 mean [3N], float32 basis [modes, 3N].
+    """
     try:
         raw = path.read_bytes()
         text = deviations_path.read_text("ascii", "replace")
@@ -167,7 +170,8 @@ def _expression_modes(path: Path, deviations_path: Path) -> np.ndarray:
     try:
         deviation = np.array(text.split(), np.float64)
     except ValueError as error:
-        raise InputError(deviations_path, f"something else ({error})", f"{modes} numbers", _EXPRESSION_REMEDY) from error
+        found = f"something else ({error})"
+        raise InputError(deviations_path, found, f"{modes} numbers", _EXPRESSION_REMEDY) from error
     if len(deviation) != modes:
         raise InputError(deviations_path, f"{len(deviation)} numbers", str(modes), _EXPRESSION_REMEDY)
     # The mean that comes first is not used: the published conversion leaves the neutral face at the shape's mean.

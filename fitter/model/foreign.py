@@ -1,6 +1,6 @@
-"""What the files of published face models have in common: how they are opened, checked and brought into our conventions.
+"""What the files of published face models have in common: opening, checking, and our conventions.
 
-Nothing here unpickles: MATLAB files are read by scipy (or h5py for version 7.3), HDF5 by h5py, the rest as plain numbers.
+Nothing here unpickles: MATLAB files are read by scipy (version 7.3 by h5py), HDF5 by h5py, the rest as plain numbers.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Progress = Callable[[str, float], None]
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 EYE_CORNER_DISTANCE_MM = (60.0, 120.0)
-"""Plausible distance of the outer eye corners of a mean face (about 90 mm); outside of it the unit is not the expected one."""
+"""Plausible distance of a mean face's outer eye corners (about 90 mm); outside of it the unit is another one."""
 HEAD_SIZE_MM = (100.0, 600.0)
 """Plausible largest extent of a face mask or head with neck."""
 
 
 @dataclass(frozen=True)
 class PartialModel:
-    """A published model as its files give it, already in our frame and units: mm, +y up, +z out of the face, linear RGB."""
+    """A published model as its files give it, in our frame and units: mm, +y up, +z out of the face, linear RGB."""
 
     name: str
     mean: np.ndarray

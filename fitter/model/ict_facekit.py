@@ -4,8 +4,8 @@
 expression file is the mean with that expression fully on. Lengths are centimetres, +y up, +z out of the face, +x to the
 subject's left. The project's README documents the vertex ranges and the landmarks used here.
 
-The outermost shells around the eyes (lacrimal fluid, blend, occlusion, lashes) are made for transparent materials and would
-hide the eyeballs in a plain render. They come last, so the model is cut off before them and all other numbers stay.
+The outermost shells around the eyes (lacrimal fluid, blend, occlusion, lashes) are made for transparent materials and
+would hide the eyeballs in a plain render. They come last: the model is cut off before them and all other numbers stay.
 """
 
 from __future__ import annotations
