@@ -48,17 +48,26 @@ class SurfaceSamples:
 
 
 def surface_samples(model: MorphableModel, resolution: int) -> SurfaceSamples:
-    """Rasterise the atlas on an S × S grid (texel centres; row 0 is v = 0)."""
-    uv = model.atlas_uv
+    """Samples of M1 on an S × S grid over the atlas."""
+    hidden = model.regions["mouth_inside"] | model.regions.get("sockets", torch.zeros_like(model.regions["face"]))
+    return rasterise_atlas(model.atlas_uv, model.atlas_triangles, hidden, resolution)
+
+
+def rasterise_atlas(uv: Tensor, triangles: Tensor, hidden: Tensor, resolution: int) -> SurfaceSamples:
+    """Find the triangle under every texel centre (row 0 is v = 0).
+
+    Args:
+        uv: [V, 2] atlas coordinates.
+        triangles: [F, 3] triangles of the atlas, none over another.
+        hidden: [V] bool: vertices that no photograph should be asked about.
+        resolution: S texels per side.
+    """
     clip = torch.cat([uv * 2.0 - 1.0, torch.zeros_like(uv[:, :1]), torch.ones_like(uv[:, :1])], -1)
-    # A triangle list in the atlas never overlaps itself, so the order of depth does not matter.
-    topology = MeshTopology.from_triangles(model.atlas_triangles, model.vertex_count)
+    topology = MeshTopology.from_triangles(triangles, uv.shape[0])
     fragments = rasterize(clip[None], topology, (resolution, resolution))
     triangle = fragments.triangle_id[0].flatten().long()
     texel = torch.nonzero(triangle >= 0).flatten()
-    corners = model.atlas_triangles[triangle[texel]]
+    corners = triangles[triangle[texel]]
     first_two = fragments.barycentric[0].flatten(0, 1)[texel]
     weights = torch.cat([first_two, 1.0 - first_two.sum(-1, keepdim=True)], -1)
-    hidden = model.regions["mouth_inside"] | model.regions.get("sockets", torch.zeros_like(model.regions["face"]))
-    usable = ~hidden[corners].any(-1)
-    return SurfaceSamples(resolution, texel, corners, weights.detach(), usable)
+    return SurfaceSamples(resolution, texel, corners, weights.detach(), ~hidden[corners].any(-1))

@@ -25,7 +25,7 @@ class LandmarkEmbedding:
         return (vertices[..., self.vertices, :] * self.weights[..., None]).sum(-2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MorphableModel:
     """A linear 3D morphable model with everything a fit needs. Millimetres; +y up, +z out of the face; linear RGB."""
 

@@ -1,0 +1,108 @@
+"""M2 as a mesh: M1 subdivided, so that it can carry the displacement map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from fitter.hierarchy.grid import sample_map
+from fitter.hierarchy.samples import SurfaceSamples, rasterise_atlas
+from fitter.kernels.surface import vertex_normals
+from fitter.model.morphable import MorphableModel
+from fitter.model.subdivide import loop_subdivision, midpoint_subdivision
+from fitter.render.topology import MeshTopology
+
+
+@dataclass(frozen=True, eq=False)
+class DenseSurface:
+    """The fixed part of a subdivided model: one per model and number of subdivisions."""
+
+    matrix: Tensor
+    """[Vd, V] sparse: Loop subdivision of vertex positions."""
+    topology: MeshTopology
+    triangles: Tensor
+    """[Fd, 3] int64."""
+    uv: Tensor
+    """[Vd, 2] atlas coordinates."""
+    atlas_triangles: Tensor
+    """[Fa, 3] int64 triangles that the maps act on."""
+    displaced: Tensor
+    """[Vd] 1 on the skin that the displacement moves, 0 elsewhere."""
+    hidden: Tensor
+    """[Vd] bool: inside of the mouth, eye sockets."""
+
+    def positions(self, vertices: Tensor) -> Tensor:
+        """Subdivide M1 [V, 3]: the base [Vd, 3] that the displacement starts from."""
+        return torch.sparse.mm(self.matrix, vertices)
+
+    def displace(self, vertices: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
+        """M2 from M1 [V, 3] and a displacement map [S, S], mm.
+
+        Returns:
+            Vertices [Vd, 3] and unit normals [Vd, 3].
+        """
+        base = self.positions(vertices)
+        normals = vertex_normals(base[None], self.topology)[0]
+        amount = sample_map(displacement[None], self.uv) * self.displaced[:, None]
+        moved = base + normals * amount
+        return moved, vertex_normals(moved[None], self.topology)[0]
+
+
+@lru_cache(maxsize=4)
+def _subdivided(model: MorphableModel, levels: int) -> DenseSurface:
+    triangles, count = model.triangles.cpu().numpy(), model.vertex_count
+    matrix, linear = None, None
+    for _ in range(levels):
+        size = count if matrix is None else matrix.shape[0]
+        smooth, finer = loop_subdivision(triangles, size)
+        straight, _ = midpoint_subdivision(triangles, size)
+        matrix = smooth if matrix is None else smooth @ matrix
+        linear = straight if linear is None else straight @ linear
+        triangles = finer
+    like = model.mean
+    if matrix is None:
+        indices = torch.arange(count)
+        sparse = torch.sparse_coo_tensor(torch.stack([indices, indices]), torch.ones(count), (count, count))
+        straight_tensor = sparse
+    else:
+        sparse, straight_tensor = (_to_torch(m) for m in (matrix, linear))
+    sparse = sparse.to(like)
+    straight_tensor = straight_tensor.to(like)
+    zero = torch.zeros_like(model.regions["face"])
+    hidden = model.regions["mouth_inside"] | model.regions.get("sockets", zero)
+    flags = torch.stack([model.regions["skin"] & ~hidden, hidden, model.regions["skin"]], -1).to(like)
+    flags = torch.sparse.mm(straight_tensor, flags)
+    all_triangles = torch.from_numpy(triangles).to(like.device)
+    skin, hidden = flags[:, 2] > 0.99, flags[:, 1] > 0.5
+    in_atlas = skin[all_triangles].all(1) & ~hidden[all_triangles].all(1)
+    dense_count = sparse.shape[0]
+    return DenseSurface(
+        matrix=sparse,
+        topology=MeshTopology.from_triangles(all_triangles, dense_count),
+        triangles=all_triangles,
+        uv=torch.sparse.mm(straight_tensor, model.atlas_uv),
+        atlas_triangles=all_triangles[in_atlas],
+        displaced=flags[:, 0],
+        hidden=hidden,
+    )
+
+
+def _to_torch(matrix) -> Tensor:
+    csr = matrix.tocsr()
+    return torch.sparse_csr_tensor(
+        torch.from_numpy(csr.indptr.astype("int64")), torch.from_numpy(csr.indices.astype("int64")),
+        torch.from_numpy(csr.data), csr.shape,
+    )
+
+
+def dense_surface(model: MorphableModel, levels: int) -> DenseSurface:
+    """The subdivided model; built once and kept."""
+    return _subdivided(model, levels)
+
+
+def dense_samples(surface: DenseSurface, resolution: int) -> SurfaceSamples:
+    """Samples of the dense mesh on an S × S grid over the atlas."""
+    return rasterise_atlas(surface.uv, surface.atlas_triangles, surface.hidden, resolution)

@@ -1,0 +1,257 @@
+"""The Gauss-Newton solver of a stage: dense parameters and maps in turn, coarse to fine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fitter.camera import transform_points
+from fitter.energies.consistency import ConsistencyTerms, consistency_terms
+from fitter.hierarchy.dense import DenseSurface, dense_samples, dense_surface
+from fitter.hierarchy.face import FaceState, deformation_offsets, m1_vertices
+from fitter.hierarchy.grid import GridSampling
+from fitter.hierarchy.samples import SurfaceSamples, surface_samples
+from fitter.kernels.surface import vertex_normals
+from fitter.optimise.config import Pass, Stage
+from fitter.optimise.dense_terms import (
+    NormalEquations,
+    consistency_equations,
+    landmark_equations,
+    prior_equations,
+    solve_step,
+)
+from fitter.optimise.map_solver import (
+    MapWeights,
+    clamp_step,
+    deformation_blocks,
+    displacement_blocks,
+    fade_border,
+    map_step,
+)
+from fitter.optimise.parameters import (
+    DENSE,
+    Layout,
+    SurfacePoints,
+    build_layout,
+    surface_points,
+    take_step,
+)
+from fitter.optimise.problem import Problem, StageLog, frontal_cosine, landmark_embedding, setting
+from fitter.optimise.views import SampledViews, SurfaceGeometry, sample_views, surface_geometry
+
+BORDER = 0.06
+"""Outer fraction of the atlas in which the maps fade to zero."""
+REFERENCE_SAMPLES = 192
+"""Sampling at which the widths of the consistency filters are stated."""
+
+
+def landmark_points(problem: Problem, state: FaceState) -> SurfacePoints:
+    """The model's landmarks as points that ride on M1."""
+    embedding = landmark_embedding(problem.model, problem.observation)
+    offsets = deformation_offsets(problem.model, state)
+    at_landmarks = embedding(offsets)
+    return surface_points(problem.model, state, embedding.vertices, embedding.weights, at_landmarks)
+
+
+def landmark_weights(problem: Problem, state: FaceState, jaw: float) -> Tensor:
+    """Confidence times visibility [N, L]; the jaw line counts little, and only where the face is seen from the front."""
+    embedding = landmark_embedding(problem.model, problem.observation)
+    weights = []
+    geometry = surface_geometry(problem.model, state, problem.topology)
+    for view in range(state.view_count):
+        surface = geometry[state.expression_row(view)]
+        cam = transform_points(state.cam_from_world[view], embedding(surface.vertices))
+        normals = embedding(surface.normals) @ state.cam_from_world[view, :3, :3].T
+        normalise = torch.nn.functional.normalize
+        cosine = -(normalise(normals, dim=-1) * normalise(cam, dim=-1)).sum(-1)
+        weight = ((cosine - 0.05) / 0.3).clamp(0.0, 1.0)
+        if problem.observation.landmark_scheme == "ibug68":
+            weight = weight.clone()
+            weight[:17] = jaw * (frontal_cosine(state, view) > 0.93)
+        weights.append(weight)
+    return torch.stack(weights) * problem.observation.landmark_confidence
+
+
+def compare_views(
+    stage: Stage, energy: str, samples: SurfaceSamples, sampled: SampledViews
+) -> ConsistencyTerms:
+    """Photo-consistency at the samples, with the stage's settings."""
+    factor = samples.resolution / REFERENCE_SAMPLES
+    values = samples.to_grid(sampled.grey.T).permute(2, 0, 1)
+    weight = samples.to_grid(sampled.weight.T).permute(2, 0, 1)
+    return consistency_terms(
+        values,
+        weight,
+        mode=setting(stage, energy, "mode", "gain"),
+        lowpass=setting(stage, energy, "lowpass", 16.0) * factor,
+        window=setting(stage, energy, "window", 8.0) * factor,
+        sigma=setting(stage, energy, "sigma", 0.3),
+        robust=setting(stage, energy, "robust", 3.0),
+    )
+
+
+def _dense_step(
+    problem: Problem, state: FaceState, stage: Stage, layout: Layout, start: FaceState, now: Pass,
+    samples: SurfaceSamples | None, log: StageLog,
+) -> FaceState:
+    """One Gauss-Newton step of the dense parameters."""
+    model, observation = problem.model, problem.observation
+    equations = NormalEquations.zeros(layout.size, state.identity)
+    if "consistency" in stage.energies and samples is not None:
+        geometry = surface_geometry(model, state, problem.topology)
+        sampled = sample_views(state, observation, samples, geometry, problem.topology, now.image)
+        terms = compare_views(stage, "consistency", samples, sampled)
+        offsets = samples.interpolate(deformation_offsets(model, state))
+        points = surface_points(model, state, samples.vertices, samples.weights, offsets)
+        # Stated for 96 samples a side, whatever the pass: the balance with the priors stays.
+        per_sample = setting(stage, "consistency", "weight", 0.5) * (96.0 / samples.resolution) ** 2
+        data = consistency_equations(state, layout, points, sampled, terms, samples.texel, per_sample)
+        equations.add(data, 1.0)
+        log.energy("consistency", data.energy)
+        log.residuals["consistency_grey"] = float(terms.grey)
+        log.residuals["consistency"] = float(terms.energy)
+    if "landmark" in stage.energies and observation.landmarks is not None:
+        weights = landmark_weights(problem, state, setting(stage, "landmark", "jaw", 0.15))
+        data, distance = landmark_equations(
+            state,
+            layout,
+            landmark_points(problem, state),
+            observation.landmarks,
+            weights,
+            setting(stage, "landmark", "sigma_mm", 2.0),
+        )
+        weight = setting(stage, "landmark", "weight", 1.0)
+        equations.add(data, weight)
+        log.energy("landmark", weight * data.energy)
+        log.residuals["landmark_px"] = float(distance[weights > 0.01].median())
+    _add_priors(equations, layout, state, stage, start, log)
+    step = solve_step(equations, layout, state, model.expressions_are_named)
+    return take_step(state, layout, step, model.expressions_are_named)
+
+
+def _add_priors(
+    equations: NormalEquations, layout: Layout, state: FaceState, stage: Stage, start: FaceState, log: StageLog
+) -> None:
+    """Gaussian priors of the stage; `around: start` centres one on the value that the stage began with."""
+    for name, energy, default in (
+        ("identity", "identity_prior", 1.0),
+        ("expression", "expression_prior", 0.3),
+        ("scale", "scale_prior", 0.05),
+    ):
+        if energy not in stage.energies or name not in layout:
+            continue
+        value, began = (getattr(s, "log_scale" if name == "scale" else name) for s in (state, start))
+        centre = began if setting(stage, energy, "around", "zero") == "start" else torch.zeros_like(value)
+        prior = prior_equations(layout, name, value, centre, setting(stage, energy, "sigma", default))
+        weight = setting(stage, energy, "weight", 1.0)
+        equations.add(prior, weight)
+        log.energy(energy, weight * prior.energy)
+
+
+def _map_weights(stage: Stage, resolution: int, reference: int) -> MapWeights:
+    """The stage's regularisation, stated for a map of `reference` texels a side.
+
+    A smooth field sampled n times finer has a Laplacian n² times smaller at n² times as many nodes.
+    """
+    factor = resolution / reference
+    smoothness = stage.energies.get("smoothness", {})
+    return MapWeights(
+        bilaplacian=smoothness.get("bilaplacian", 0.01) * factor**2,
+        laplacian=smoothness.get("laplacian", 0.01),
+        magnitude=smoothness.get("magnitude", 0.001) / factor**2,
+        tangential=smoothness.get("tangential", 0.01) / factor**2,
+    )
+
+
+def _tangent_projector(problem: Problem, state: FaceState, geometry: SurfaceGeometry) -> Tensor:
+    """[3, 3, R, R] projector onto the tangent plane at each texel of the deformation map, model axes."""
+    samples = surface_samples(problem.model, state.deformation.shape[-1])
+    normals = torch.nn.functional.normalize(samples.interpolate(geometry.normals), dim=-1)
+    normals = normals @ state.world_from_model[:3, :3]
+    identity = torch.eye(3, device=normals.device, dtype=normals.dtype)
+    return samples.to_grid(identity - normals[:, :, None] * normals[:, None, :]).permute(2, 3, 0, 1)
+
+
+def _deformation_step(
+    problem: Problem, state: FaceState, stage: Stage, now: Pass, samples: SurfaceSamples, log: StageLog
+) -> FaceState:
+    """One Gauss-Newton step of the deformation map."""
+    geometry = surface_geometry(problem.model, state, problem.topology)
+    sampled = sample_views(state, problem.observation, samples, geometry, problem.topology, now.image)
+    terms = compare_views(stage, "consistency", samples, sampled)
+    resolution = state.deformation.shape[-1]
+    per_sample = setting(stage, "consistency", "map_weight", 1.0) * (64.0 / samples.resolution) ** 2
+    blocks = deformation_blocks(state, sampled, terms, samples.texel, per_sample)
+    sampling = GridSampling.build(resolution, samples.resolution, blocks.matrix.device)
+    weights = _map_weights(stage, resolution, 64)
+    step = map_step(state.deformation, blocks, sampling, weights, _tangent_projector(problem, state, geometry[0]))
+    step = clamp_step(step, setting(stage, "smoothness", "step_mm", 3.0)) * fade_border(resolution, BORDER, step)
+    _log_map(log, terms, step)
+    return replace(state, deformation=state.deformation + step)
+
+
+def _displacement_step(
+    problem: Problem, state: FaceState, stage: Stage, now: Pass, dense: DenseSurface, samples: SurfaceSamples,
+    log: StageLog,
+) -> FaceState:
+    """One Gauss-Newton step of the displacement map, on the subdivided M1."""
+    resolution = state.displacement.shape[-1]
+    sampling = GridSampling.build(resolution, samples.resolution, state.displacement.device)
+    amount = samples.from_grid(sampling.apply(state.displacement))[:, None]
+    geometry, points, directions = [], [], None
+    for row in range(state.expression.shape[0]):
+        base = dense.positions(m1_vertices(problem.model, state, row))
+        normals = vertex_normals(base[None], dense.topology)[0]
+        direction = torch.nn.functional.normalize(samples.interpolate(normals), dim=-1)
+        directions = direction if directions is None else directions
+        geometry.append(SurfaceGeometry(base, normals))
+        points.append(samples.interpolate(base) + direction * amount)
+    sampled = sample_views(
+        state, problem.observation, samples, geometry, dense.topology, now.image, points=points
+    )
+    terms = compare_views(stage, "consistency", samples, sampled)
+    per_sample = setting(stage, "consistency", "map_weight", 1.0) * (256.0 / samples.resolution) ** 2
+    blocks = displacement_blocks(state, sampled, directions, terms, samples.texel, per_sample)
+    weights = _map_weights(stage, resolution, 256)
+    step = map_step(state.displacement[None], blocks, sampling, weights)
+    step = clamp_step(step, setting(stage, "smoothness", "step_mm", 0.5)) * fade_border(resolution, BORDER, step)
+    _log_map(log, terms, step)
+    return replace(state, displacement=state.displacement + step[0])
+
+
+def _log_map(log: StageLog, terms: ConsistencyTerms, step: Tensor) -> None:
+    log.energy("consistency", float(terms.energy))
+    log.residuals["consistency_grey"] = float(terms.grey)
+    log.residuals["map_step_mm"] = float(step.norm(dim=0).mean())
+
+
+def run_gauss_newton(problem: Problem, state: FaceState, stage: Stage) -> tuple[FaceState, StageLog]:
+    """Run a Gauss-Newton stage: in each step the dense parameters, then the deformation map, then the displacement map."""
+    log = StageLog()
+    start = state
+    layout = build_layout(tuple(name for name in stage.free if name in DENSE), problem.model, state)
+    passes = stage.passes or (Pass(steps=stage.steps),)
+    total = sum(one.steps for one in passes)
+    several = state.view_count > 1
+    wants_views = "consistency" in stage.energies and several
+    dense = None
+    for now in passes:
+        samples = surface_samples(problem.model, now.samples) if wants_views else None
+        fine = None
+        if "displacement" in stage.free and wants_views:
+            dense = dense or dense_surface(problem.model, problem.configuration.maps.dense_levels)
+            fine = dense_samples(dense, now.samples)
+        for _ in range(now.steps):
+            if layout.size:
+                state = _dense_step(problem, state, stage, layout, start, now, samples, log)
+            if "deformation" in stage.free and samples is not None:
+                state = _deformation_step(problem, state, stage, now, samples, log)
+            if fine is not None:
+                state = _displacement_step(problem, state, stage, now, dense, fine, log)
+            log.steps += 1
+            problem.on_step(stage.name, log.steps, total, log.total)
+    if "consistency" in stage.energies and not several:
+        log.note = "one view: photo-consistency has nothing to compare"
+    return state, log
