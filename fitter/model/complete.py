@@ -19,7 +19,7 @@ RECIPE = 1
 CARRY_MM = 15.0
 """Vertices farther than this from the fitted template get no region from it."""
 POOR_FIT_MM = 6.0
-"""Median distance between the template's landmarks and the mean from which it is no face in our frame and unit."""
+"""Median distance of the fitted template to the mean above which it is no face in our frame and unit."""
 EYE_PATCH = 0.055
 """Width of the atlas' corner that holds a separate eyeball."""
 TIP_TO_ORIGIN_MM = 45.0
@@ -43,7 +43,14 @@ def complete_model(partial: PartialModel, template: MorphableModel, progress: Pr
         anchors |= {row: partial.mean[vertex] for row, vertex in enumerate(partial.landmark_vertices)}
     progress(f"laying the template onto {partial.name}", 0.1)
     visible = partial.triangles[_visible(partial, surface)[partial.triangles].all(1)]
-    fitted = fit_template(template, partial.mean, visible, anchors)
+    fit = fit_template(template, partial.mean, visible, anchors)
+    if fit.misfit > POOR_FIT_MM:
+        raise InputError(
+            partial.source.get("from", partial.name),
+            f"a mean shape that misses a face by {fit.misfit:.1f} mm",
+            "a face in its documented unit, +y up, +z out of the face",
+        )
+    fitted = fit.vertices
 
     skin_triangles = partial.triangles[surface[partial.triangles].all(1)]
     skin = SearchSurface(partial.mean, skin_triangles)
@@ -133,13 +140,6 @@ def _landmarks(
         vertices = np.repeat(partial.landmark_vertices[:, None], 3, axis=1)
         weights = np.tile([1.0, 0.0, 0.0], (len(vertices), 1))
         return LandmarkEmbedding(_long(vertices), _float(weights))
-    away = skin.closest(place(template.landmarks, fitted)).distances[17:]
-    if np.median(away) > POOR_FIT_MM:
-        raise InputError(
-            partial.source.get("from", partial.name),
-            f"a mean shape that misses a face by {np.median(away):.1f} mm",
-            "a face in its documented unit, +y up, +z out of the face",
-        )
     return _carried(template.landmarks, fitted, skin)
 
 

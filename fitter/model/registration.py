@@ -245,9 +245,19 @@ def _solve(system: sp.csr_matrix, right: np.ndarray, guess: np.ndarray) -> np.nd
     return np.stack(columns, 1)
 
 
+@dataclass(frozen=True)
+class FittedTemplate:
+    """A template laid onto a head."""
+
+    vertices: np.ndarray
+    """[T, 3] mm, float64."""
+    misfit: float
+    """Median distance (mm) from the template's face to the head before the free deformation."""
+
+
 def fit_template(
     template: MorphableModel, vertices: np.ndarray, triangles: np.ndarray, anchors: dict[int, np.ndarray]
-) -> np.ndarray:
+) -> FittedTemplate:
     """Lay the template onto a head.
 
     Args:
@@ -257,7 +267,7 @@ def fit_template(
         anchors: Known iBUG landmarks of the head, mm. The jaw line's are ignored, as it slides with the pose.
 
     Returns:
-        The template's vertices [T, 3] on the head, mm, float64.
+        The template on the head, and how well its pose and identity alone had reached it.
     """
     mean = template.mean.double().numpy()
     basis = template.identity_basis.double().numpy()
@@ -283,4 +293,6 @@ def fit_template(
     for step in range(POSE_STEPS + SHAPE_STEPS):
         sigma = 6.0 * (1.5 / 6.0) ** (step / (POSE_STEPS + SHAPE_STEPS - 1))
         pose = _gauss_newton_step(pose, samples, landmark_rows, target, sigma, step >= POSE_STEPS)
-    return _free_deformation(pose(mean, basis), own_triangles, active, template.landmarks, target)
+    misfit = float(np.median(surface.closest(pose(*samples[:2])).distances))
+    laid = _free_deformation(pose(mean, basis), own_triangles, active, template.landmarks, target)
+    return FittedTemplate(laid, misfit)
