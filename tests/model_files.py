@@ -66,7 +66,7 @@ def write_front_hdf5(path: Path) -> Path:
 
 
 def write_original(folder: Path, extra_shape: int = 11, extra_expression: int = 7) -> dict[str, np.ndarray]:
-    """Write form B: the small face hidden among more vertices, in a shuffled order. Returns what the loader must find."""
+    """Write form B: the small face hidden among more vertices, shuffled. Returns what the loader must find."""
     vertices, triangles, landmarks = small_face()
     kept = len(vertices)
     shape_count, expression_count = kept + extra_expression + extra_shape, kept + extra_expression

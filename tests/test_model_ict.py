@@ -57,7 +57,7 @@ def write_obj(path, vertices, polygons=None):
 
 def expression_files() -> list[str]:
     table = ict_arkit_table()
-    return [*table["one_to_one"], *sum(table["merged"].values(), [])]
+    return [*table["one_to_one"], *(half for halves in table["merged"].values() for half in halves)]
 
 
 @pytest.fixture
@@ -67,9 +67,9 @@ def folder(tmp_path):
     vertices, polygons = small_mesh()
     write_obj(folder / "generic_neutral_mesh.obj", vertices, polygons)
     for number in range(3):
-        write_obj(folder / f"identity{number:03d}.obj", vertices + [number + 1.0, 0.0, 0.0])
+        write_obj(folder / f"identity{number:03d}.obj", vertices + np.array([number + 1.0, 0.0, 0.0]))
     for number, name in enumerate(expression_files()):
-        write_obj(folder / f"{name}.obj", vertices + [0.0, 0.1 * (number + 1), 0.0])
+        write_obj(folder / f"{name}.obj", vertices + np.array([0.0, 0.1 * (number + 1), 0.0]))
     return folder
 
 
