@@ -52,6 +52,23 @@ def typical_contrast(values: Tensor, weight: Tensor, sigma: float) -> Tensor:
     return (deviation * weight).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1e-6)
 
 
+def exposure_gains(values: Tensor, weight: Tensor, rounds: int = 4) -> Tensor:
+    """Relative exposure [N] of views [N, S, S] of one surface: I_v = gain_v * texture, product of gains 1.
+
+    Alternates texture and gains, with samples that disagree by more than a quarter left out.
+    """
+    gain = torch.ones(values.shape[0], 1, 1, dtype=values.dtype, device=values.device)
+    trusted = weight
+    for _ in range(rounds):
+        texture = weighted_mean(values / gain, trusted)
+        ratio = values / (gain * texture.clamp_min(1e-3))
+        trusted = weight * ((ratio - 1.0).abs() < 0.25)
+        step = (trusted * values * texture).sum((1, 2)) / (trusted * texture**2).sum((1, 2)).clamp_min(1e-6)
+        gain = torch.where(step[:, None, None] > 0, step[:, None, None], gain)
+        gain = gain / gain.log().mean().exp()
+    return gain[:, 0, 0]
+
+
 def robust_weight(residual: Tensor, scale: float) -> Tensor:
     """Geman-McClure weight, 1 at zero."""
     return (1.0 + (residual / scale) ** 2) ** -2
@@ -82,19 +99,21 @@ def consistency_terms(
     seen = (weight > 0).to(values.dtype)
     both = ((weight > 0.01).sum(0) >= 2).to(values.dtype)
     weight = weight * both
-    contrast = typical_contrast(values, weight, window).clamp_min(1e-4)[:, None, None]
+    unit = sigma
     if mode == "lcn":
+        contrast = typical_contrast(values, weight, window).clamp_min(1e-4)[:, None, None]
         mean, deviation = local_contrast(values, seen, window)
         deviation = deviation + 0.35 * contrast
         normal, slope = (values - mean) / deviation, 1.0 / deviation
         deviation_from_mean = normal - weighted_mean(normal, weight)
-        unit = torch.full_like(contrast, sigma)
     else:
-        # Views of different exposure are brought to one contrast before they are compared.
-        normal, slope = values / contrast, torch.ones_like(values) / contrast
+        # Views of different exposure are brought to one exposure, then stated in units of the common contrast.
+        gain = exposure_gains(values, weight)[:, None, None]
+        common = typical_contrast(values / gain, weight, window).mean().clamp_min(1e-4)
+        slope = torch.ones_like(values) / (gain * common)
+        normal = values * slope
         deviation_from_mean = normal - weighted_mean(normal, weight)
         deviation_from_mean = deviation_from_mean - masked_blur(deviation_from_mean, weight, lowpass)
-        unit = torch.full_like(contrast, sigma)
     residual = deviation_from_mean / unit * both
     slope = slope / unit
     robust_weights = weight * robust_weight(residual, robust)

@@ -93,8 +93,10 @@ def _subdivided(model: MorphableModel, levels: int) -> DenseSurface:
 def _to_torch(matrix) -> Tensor:
     csr = matrix.tocsr()
     return torch.sparse_csr_tensor(
-        torch.from_numpy(csr.indptr.astype("int64")), torch.from_numpy(csr.indices.astype("int64")),
-        torch.from_numpy(csr.data), csr.shape,
+        torch.from_numpy(csr.indptr.astype("int64")),
+        torch.from_numpy(csr.indices.astype("int64")),
+        torch.from_numpy(csr.data),
+        csr.shape,
     )
 
 

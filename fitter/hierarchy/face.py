@@ -56,7 +56,11 @@ class FaceState:
 
 
 def initial_state(
-    model: MorphableModel, intrinsics: Tensor, cam_from_world: Tensor, expression_rows: int, resolutions: tuple[int, int]
+    model: MorphableModel,
+    intrinsics: Tensor,
+    cam_from_world: Tensor,
+    expression_rows: int,
+    resolutions: tuple[int, int],
 ) -> FaceState:
     """The mean face at the world's origin, with empty maps of the given (deformation, displacement) resolutions."""
     mean = model.mean

@@ -195,7 +195,9 @@ def _proxy_step(uv: np.ndarray, triangles: np.ndarray, rest: _RestShapes, inner:
     return step.reshape(-1, 2)
 
 
-def _relax(uv: np.ndarray, triangles: np.ndarray, rest: _RestShapes, boundary: np.ndarray, iterations: int) -> np.ndarray:
+def _relax(
+    uv: np.ndarray, triangles: np.ndarray, rest: _RestShapes, boundary: np.ndarray, iterations: int
+) -> np.ndarray:
     inner = np.setdiff1d(np.arange(len(uv)), boundary)
     energy, gradient = _distortion(uv, triangles, rest)
     for _ in range(iterations):

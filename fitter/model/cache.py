@@ -62,7 +62,7 @@ def load_cached_model(path: Path) -> MorphableModel | None:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
                 return None
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
     except Exception:  # A damaged cache is rebuilt, not an error of the user's.
         return None
 

@@ -64,7 +64,10 @@ def open_albedo(
         flush = np.maximum(flush, _soft(np.linalg.norm(vertices - cheek, axis=1), 22.0))
     basis[6] = -mean * HAEMOGLOBIN * 1.8 * (flush * skin)[:, None]
     jaw = landmarks[3:14]
-    beard = np.maximum(_soft(distance_to_polyline(vertices, jaw), 26.0), _soft(distance_to_polyline(vertices, landmarks[48:55] + [0, 5, 0]), 9.0))
+    beard = np.maximum(
+        _soft(distance_to_polyline(vertices, jaw), 26.0),
+        _soft(distance_to_polyline(vertices, landmarks[48:55] + [0, 5, 0]), 9.0),
+    )
     basis[7] = -mean * np.array([0.30, 0.27, 0.24]) * (beard * skin)[:, None]
     for vertices_of_eye in eye_components:
         points = vertices[vertices_of_eye]

@@ -126,7 +126,9 @@ def _sample_phenotypes(labels: tuple[str, ...], count: int, random: np.random.Ge
     return values
 
 
-def _sample_local_changes(head: AnnyHead, moves_head: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+def _sample_local_changes(
+    head: AnnyHead, moves_head: np.ndarray, count: int, random: np.random.Generator
+) -> np.ndarray:
     """Local sliders of the head, left and right mostly together."""
     names = head.local_changes
     values = np.zeros((count, len(names)))
@@ -203,7 +205,9 @@ def identity_basis(
     shapes -= mean.astype(np.float32)
     fields = _smooth_fields(mean, random)
     for start in range(0, SAMPLES, CHUNK):
-        mix = random.normal(0.0, 1.0 / np.sqrt(8.0), (CHUNK, SMOOTH_FIELDS)) * (random.random((CHUNK, SMOOTH_FIELDS)) < 0.05)
+        mix = random.normal(0.0, 1.0 / np.sqrt(8.0), (CHUNK, SMOOTH_FIELDS)) * (
+            random.random((CHUNK, SMOOTH_FIELDS)) < 0.05
+        )
         shapes[start : start + CHUNK] += np.einsum("ns,svk->nvk", mix, fields, optimize=True).astype(np.float32)
     progress("principal components", 0.2)
     root = np.sqrt(weights).astype(np.float32)[:, None]

@@ -32,7 +32,6 @@ class Problem:
     """(model, state, observation) -> per-view face masks; None where no stage asks for contours."""
     on_step: Callable[[str, int, int, float], None] = field(default=lambda stage, step, steps, energy: None)
     """Called after every step with the stage's name, the step, how many there are, and the energy."""
-    preview: Callable[[str, object], None] | None = None
 
 
 @dataclass

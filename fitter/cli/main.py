@@ -1,0 +1,86 @@
+"""The command `hrn`: subcommands, exit codes, and errors as one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from fitter import __version__
+from fitter.errors import InputError
+
+COMMANDS = {
+    "fit": "fit a hierarchical face to one or more photographs of a person",
+    "compare": "measure a fit against a scan",
+    "landmarks": "make and draw face landmarks for photographs",
+    "doctor": "tell which models, backends and optional parts are usable here",
+    "model": "build the open face model, or describe a model",
+}
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {name.ljust(width)}  {text}" for name, text in COMMANDS.items())
+    return (
+        f"usage: hrn COMMAND [options]\n\n{rows}\n\nhrn COMMAND --help tells more.  hrn --version tells {__version__}."
+    )
+
+
+def _command(name: str) -> Callable[..., object]:
+    """Import a command only when it is asked for, so that help is quick."""
+    if name == "fit":
+        from fitter.cli.fit import fit_command
+
+        return fit_command
+    if name == "compare":
+        from fitter.cli.compare import compare_command
+
+        return compare_command
+    if name == "landmarks":
+        from fitter.cli.landmarks_options import landmarks_entry
+
+        return landmarks_entry
+    if name == "doctor":
+        from fitter.cli.doctor import doctor_command
+
+        return doctor_command
+    from fitter.cli.model import model_command
+
+    return model_command
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run `hrn` with the given arguments and return its exit code: 0 done, 1 our fault, 2 the input's, 130 interrupted."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(__version__)
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(
+            f"hrn: found the command '{name}'; expected one of {', '.join(COMMANDS)}. See hrn --help.", file=sys.stderr
+        )
+        return 2
+    import tyro
+
+    try:
+        outcome = tyro.cli(_command(name), args=rest, prog=f"hrn {name}", description=COMMANDS[name])
+    except InputError as error:
+        print(f"hrn {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"hrn {name}: interrupted. Run the same command again to continue where it stopped.", file=sys.stderr)
+        return INTERRUPTED
+    return outcome if isinstance(outcome, int) else 0
+
+
+def main() -> None:
+    """Entry point of the command."""
+    try:
+        code = run(sys.argv[1:])
+    except BrokenPipeError:
+        code = 0
+    sys.exit(code)

@@ -1,0 +1,295 @@
+"""Fit a session: photographs in, fused result out. The Python entry of the engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fitter import __version__
+from fitter.capture.face_mask import face_masks_for
+from fitter.capture.types import Session
+from fitter.errors import InputError
+from fitter.hierarchy.dense import dense_surface
+from fitter.hierarchy.face import FaceState, initial_state, m0_vertices, m1_vertices
+from fitter.model.morphable import MorphableModel
+from fitter.optimise.config import Configuration, configuration_to_dict
+from fitter.optimise.observation import Observation, build_pyramid
+from fitter.optimise.problem import Problem
+from fitter.optimise.run import FinishedStage, run_stages
+from fitter.render.topology import MeshTopology
+from fitter.result.build import dense_mesh, fuse_maps, reference_view, view_results
+from fitter.result.checkpoint import fingerprint, load_checkpoint, save_checkpoint
+from fitter.result.types import FitResult, StageRecord
+
+PORTRAIT_FOCAL = 2.7
+"""Focal length of one uncalibrated photograph without EXIF, in units of its longer side: a portrait lens."""
+
+
+@dataclass
+class FitOptions:
+    """How to run a fit; none of it changes what is sought."""
+
+    device: str = "cpu"
+    seed: int = 0
+    checkpoint: Path | None = None
+    """Folder for the resumable state, or None to keep none."""
+    on_step: Callable[[str, int, int, float], None] = field(default=lambda stage, step, steps, energy: None)
+    on_phase: Callable[[str], None] = field(default=lambda name: None)
+
+
+def observe(session: Session, model: MorphableModel, device: str) -> Observation:
+    """Bring a session's photographs and landmarks to the device.
+
+    Raises:
+        InputError: A view has no landmarks, or the views' schemes differ.
+    """
+    missing = [view.name for view in session.views if view.landmarks is None]
+    if missing:
+        raise InputError(
+            session.name,
+            f"no landmarks for {', '.join(missing)}",
+            "68 landmarks beside each photograph",
+            "Make them with: hrn landmarks, or leave these photographs out.",
+        )
+    schemes = {view.landmarks.scheme for view in session.views}
+    if len(schemes) > 1:
+        raise InputError(
+            session.name, "landmarks of two schemes", "one scheme in a session", "Make all landmarks with one provider."
+        )
+    points = np.stack([view.landmarks.points for view in session.views])
+    confidence = np.stack([view.landmarks.confidence for view in session.views])
+    scheme = "ibug68"
+    if schemes == {"mediapipe478"}:
+        if model.mediapipe is None:
+            raise InputError(
+                session.name,
+                "MediaPipe landmarks",
+                f"68 iBUG landmarks: the model {model.name} has no MediaPipe embedding",
+                "Make landmarks with: hrn landmarks --provider face-alignment, or use the open model.",
+            )
+        chosen = list(model.mediapipe_indices)
+        points, confidence, scheme = points[:, chosen], confidence[:, chosen], "mediapipe"
+    masks = tuple(None if view.mask is None else torch.from_numpy(view.mask).to(device) for view in session.views)
+    pyramids = tuple(
+        build_pyramid(torch.from_numpy(view.image).to(device), mask)
+        for view, mask in zip(session.views, masks, strict=True)
+    )
+    return Observation(
+        pyramids=pyramids,
+        landmarks=torch.from_numpy(points).float().to(device),
+        landmark_confidence=torch.from_numpy(confidence).float().to(device),
+        landmark_scheme=scheme,
+        masks=masks,
+    )
+
+
+def _cameras(session: Session, device: str) -> tuple[Tensor, Tensor]:
+    """Intrinsics [N, 3, 3] and poses [N, 4, 4]; guesses where the session brings none."""
+    intrinsics, poses = [], []
+    for view in session.views:
+        if view.camera is not None:
+            intrinsics.append(view.camera.intrinsics)
+            poses.append(view.camera.cam_from_world)
+            continue
+        height, width = view.image.shape[:2]
+        focal = view.focal_guess or PORTRAIT_FOCAL * max(height, width)
+        matrix = torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
+        intrinsics.append(matrix.double())
+        poses.append(torch.eye(4, dtype=torch.float64))
+    return torch.stack(intrinsics).float().to(device), torch.stack(poses).float().to(device)
+
+
+def build_problem(
+    session: Session, model: MorphableModel, configuration: Configuration, options: FitOptions
+) -> tuple[Problem, FaceState]:
+    """The problem and the state it starts from."""
+    model = model.to(options.device)
+    observation = observe(session, model, options.device)
+    intrinsics, poses = _cameras(session, options.device)
+    known = session.calibrated
+    rig = session.kind == "rig"
+    wanted = configuration.expression_per_view
+    per_view = not rig if wanted == "auto" else wanted == "always"
+    rows = len(session.views) if per_view and len(session.views) > 1 else 1
+    problem = Problem(
+        model=model,
+        observation=observation,
+        topology=MeshTopology.from_triangles(model.triangles, model.vertex_count),
+        configuration=configuration,
+        rig=rig,
+        cameras_known=known,
+        focal_known=known or all(view.focal_guess is not None for view in session.views),
+        metric=known and session.mm_per_unit is not None,
+        face_masks=face_masks_for,
+        on_step=options.on_step,
+    )
+    maps = configuration.maps
+    state = initial_state(model, intrinsics, poses, rows, (maps.deformation, maps.displacement))
+    return problem, state
+
+
+def fit_fingerprint(session: Session, model: MorphableModel, configuration: Configuration, seed: int) -> str:
+    """What a fit depends on, as one checksum."""
+    views = []
+    for view in session.views:
+        camera = None
+        if view.camera is not None:
+            camera = [view.camera.intrinsics.tolist(), view.camera.cam_from_world.tolist()]
+        landmarks = None if view.landmarks is None else view.landmarks.points.tolist()
+        mask = None if view.mask is None else float(view.mask.sum())
+        views.append([view.name, view.image.shape, float(view.image.sum(dtype=np.float64)), landmarks, mask, camera])
+    content = [__version__, model.name, model.source, configuration_to_dict(configuration), session.kind, views]
+    return fingerprint([*content, session.mm_per_unit, seed])
+
+
+def fit_session(
+    session: Session, model: MorphableModel, configuration: Configuration, options: FitOptions | None = None
+) -> FitResult:
+    """Fit one session.
+
+    Args:
+        session: Photographs with landmarks.
+        model: The face model.
+        configuration: Stages and map sizes.
+        options: Device, seed, checkpoint folder, progress.
+
+    Returns:
+        The fused result.
+
+    Raises:
+        InputError: The session cannot be fitted.
+    """
+    options = options or FitOptions()
+    torch.manual_seed(options.seed)
+    began = time.perf_counter()
+    problem, state = build_problem(session, model, configuration, options)
+    key = fit_fingerprint(session, model, configuration, options.seed)
+    finished: list[FinishedStage] = []
+    if options.checkpoint is not None:
+        kept = load_checkpoint(options.checkpoint, key)
+        if kept is not None:
+            state, finished = kept[0].to(options.device), kept[1]
+
+    def keep(stage, state: FaceState, done: FinishedStage) -> None:
+        records.append(done)
+        if options.checkpoint is not None:
+            save_checkpoint(options.checkpoint, state, records, key)
+
+    records = list(finished)
+    state, finished = run_stages(problem, state, finished=finished, on_stage=keep)
+    check_fit(session, problem, state)
+    fitted = time.perf_counter()
+    options.on_phase("fusing textures and maps")
+    with torch.no_grad():
+        result = assemble(session, problem, state, finished, options)
+    result.timings.update(fit=fitted - began, fuse=time.perf_counter() - fitted)
+    return result
+
+
+def check_fit(session: Session, problem: Problem, state: FaceState) -> None:
+    """Refuse a result that is not a number.
+
+    Raises:
+        InputError: The optimisation diverged.
+    """
+    for name, tensor in state.tensors().items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise InputError(
+                session.name,
+                f"a fit that diverged ({name} is not finite)",
+                "landmarks and cameras that belong to the photographs",
+                "Look at the landmarks with: hrn landmarks --draw, and check the cameras.",
+            )
+
+
+def _mm_per_unit(session: Session, state: FaceState) -> float:
+    """World millimetres per session unit: given, or as the fit scaled the cameras."""
+    if session.mm_per_unit is not None:
+        return float(session.mm_per_unit)
+    if not session.calibrated:
+        return 1.0
+    before = np.array([np.linalg.norm(view.camera.cam_from_world[:3, 3].numpy()) for view in session.views])
+    after = state.cam_from_world[:, :3, 3].norm(dim=-1).double().cpu().numpy()
+    return float(np.median(after / np.maximum(before, 1e-12)))
+
+
+def assemble(
+    session: Session, problem: Problem, state: FaceState, finished: list[FinishedStage], options: FitOptions
+) -> FitResult:
+    """Everything a result holds, from a fitted state."""
+    model, maps = problem.model, problem.configuration.maps
+    reference = reference_view(state)
+    row = state.expression_row(reference)
+    fused = fuse_maps(problem, state)
+
+    def array(tensor: Tensor) -> np.ndarray:
+        return tensor.detach().cpu().numpy()
+
+    similarity = state.world_from_model.clone()
+    similarity[:3, :3] *= state.log_scale.exp()
+    stages = tuple(
+        StageRecord(s.name, s.log.steps, s.seconds, s.log.energies, s.log.residuals, s.log.note) for s in finished
+    )
+    return FitResult(
+        session=session,
+        model=model.to("cpu"),
+        configuration=configuration_to_dict(problem.configuration),
+        seed=options.seed,
+        device=options.device,
+        metric=problem.metric,
+        mm_per_unit=_mm_per_unit(session, state),
+        views=view_results(problem, tuple(view.name for view in session.views), state),
+        reference_view=reference,
+        identity=array(state.identity),
+        albedo=array(state.albedo),
+        world_from_model=array(similarity.double()),
+        vertices_m0=array(m0_vertices(model, state, row).double()),
+        vertices_m1=array(m1_vertices(model, state, row).double()),
+        dense=dense_mesh(model, state, dense_surface(model, maps.dense_levels), row),
+        deformation_map=array(state.deformation),
+        displacement_map=array(state.displacement),
+        normal_map=array(fused.normal),
+        texture=array(fused.texture),
+        albedo_map=array(fused.albedo),
+        coverage=array(fused.coverage),
+        confidence=array(fused.confidence),
+        map_valid=array(fused.valid),
+        stages=stages,
+        warnings=session.warnings + plain_warnings(session, problem, state),
+        timings={s.name: s.seconds for s in finished},
+    )
+
+
+def plain_warnings(session: Session, problem: Problem, state: FaceState) -> tuple[str, ...]:
+    """What a user should know about this fit, in plain sentences."""
+    found = []
+    if not problem.metric:
+        found.append(
+            "The unit of the cameras is not known: the result's millimetres rest on the average size of a head, so "
+            "its absolute size may be wrong by several per cent."
+        )
+    if len(session.views) == 1:
+        found.append(
+            "One photograph was given: depth comes from the model, outlines and shading, not from parallax. Expect about "
+            "a millimetre of error after alignment, more at the sides."
+        )
+    if not problem.focal_known and len(session.views) == 1:
+        found.append("The focal length is not known and was assumed to be that of a portrait lens.")
+    if float(state.identity.abs().max()) > 4.0:
+        found.append("The head lies far from the model's average (a coefficient above 4 standard deviations).")
+    if len(session.views) == 2:
+        angle = _angle_between(state)
+        if angle > 90.0:
+            found.append(f"The two views are {angle:.0f} degrees apart: hardly any surface is seen by both.")
+    return tuple(found)
+
+
+def _angle_between(state: FaceState) -> float:
+    axes = state.cam_from_world[:2, 2, :3]
+    return float(torch.rad2deg(torch.arccos((axes[0] * axes[1]).sum().clamp(-1.0, 1.0))))

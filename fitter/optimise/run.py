@@ -1,0 +1,99 @@
+"""The one loop over stages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from fitter.hierarchy.face import FaceState
+from fitter.optimise.adam import StageContext, run_adam_stage
+from fitter.optimise.config import Stage
+from fitter.optimise.gauss_newton import run_gauss_newton
+from fitter.optimise.lighting_stage import solve_lighting_and_albedo
+from fitter.optimise.problem import Problem, StageLog
+from fitter.optimise.start import run_focal_search, run_initialise
+
+NEEDS_MASKS = {"contour", "silhouette"}
+"""Energies that compare with a face mask."""
+
+
+@dataclass(frozen=True)
+class FinishedStage:
+    """A stage that has run."""
+
+    name: str
+    seconds: float
+    log: StageLog
+
+
+def applies(stage: Stage, problem: Problem) -> bool:
+    """Whether a stage is meant for this session."""
+    several = problem.observation.view_count > 1
+    if stage.views != "any" and (stage.views == "several") != several:
+        return False
+    return stage.cameras == "any" or (stage.cameras == "known") == problem.cameras_known
+
+
+def run_adam(problem: Problem, state: FaceState, stage: Stage) -> tuple[FaceState, StageLog]:
+    """An Adam stage, with face masks where one of its energies needs them."""
+    masks = ()
+    if NEEDS_MASKS & set(stage.energies):
+        if problem.face_masks is None:
+            raise ValueError(f"stage {stage.name} needs face masks, and the problem brings no way to find them")
+        masks = tuple(problem.face_masks(problem.model, state, problem.observation))
+    context = StageContext(
+        face_masks=masks,
+        on_step=lambda name, step, steps, energies: problem.on_step(name, step, steps, sum(energies.values())),
+    )
+    state, log = run_adam_stage(problem.model, state, problem.observation, stage, context)
+    return state, StageLog(log.steps, dict(log.energies), dict(log.residuals))
+
+
+def run_closed_form(problem: Problem, state: FaceState, stage: Stage) -> tuple[FaceState, StageLog]:
+    """Lighting and albedo coefficients in closed form."""
+    state = solve_lighting_and_albedo(problem.model, state, problem.observation)
+    problem.on_step(stage.name, 1, 1, 0.0)
+    return state, StageLog(steps=1)
+
+
+SOLVERS: dict[str, Callable[[Problem, FaceState, Stage], tuple[FaceState, StageLog]]] = {
+    "initialise": run_initialise,
+    "focal_search": run_focal_search,
+    "gauss_newton": run_gauss_newton,
+    "closed_form": run_closed_form,
+    "adam": run_adam,
+}
+
+
+def run_stages(
+    problem: Problem,
+    state: FaceState,
+    *,
+    finished: list[FinishedStage] | None = None,
+    on_stage: Callable[[Stage, FaceState, FinishedStage], None] | None = None,
+) -> tuple[FaceState, list[FinishedStage]]:
+    """Run the configuration's stages in order.
+
+    Args:
+        problem: What is to be fitted.
+        state: Where to start, or where the last finished stage left off.
+        finished: Stages that ran before (of an interrupted fit); they are not repeated.
+        on_stage: Called after each stage, to keep what it found.
+
+    Returns:
+        The state, and all stages as they ran.
+    """
+    done = list(finished or [])
+    stages = [stage for stage in problem.configuration.stages if applies(stage, problem)]
+    for stage in stages[len(done) :]:
+        began = time.perf_counter()
+        # Only Adam differentiates; elsewhere autograd would merely record.
+        with torch.set_grad_enabled(stage.solver == "adam"):
+            state, log = SOLVERS[stage.solver](problem, state, stage)
+        done.append(FinishedStage(stage.name, time.perf_counter() - began, log))
+        if on_stage is not None:
+            on_stage(stage, state, done[-1])
+    return state, done
