@@ -68,6 +68,7 @@ class StageLog:
     steps: int
 
 
+@torch.enable_grad()
 def run_adam_stage(
     model: MorphableModel, state: FaceState, observation: Observation, stage: Stage, context: StageContext
 ) -> tuple[FaceState, StageLog]:
