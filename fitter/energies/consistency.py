@@ -14,6 +14,10 @@ from torch import Tensor
 from fitter.hierarchy.grid import masked_blur
 
 
+PAIR_WEIGHT = 0.25
+"""Weight of the second-best view from which on a sample counts in full."""
+
+
 @dataclass(frozen=True)
 class ConsistencyTerms:
     """The linearised energy: sum of weight * (residual + slope * change of grey)²."""
@@ -97,8 +101,10 @@ def consistency_terms(
         robust: Geman-McClure scale, in units of `sigma`.
     """
     seen = (weight > 0).to(values.dtype)
-    both = ((weight > 0.01).sum(0) >= 2).to(values.dtype)
-    weight = weight * both
+    # A sample is worth what its second-best view is worth: beside a single good view a grazing one only adds noise.
+    second = weight.topk(2, dim=0).values[1] if weight.shape[0] > 1 else torch.zeros_like(weight[0])
+    both = (second > 0.01).to(values.dtype)
+    weight = weight * both * (second / PAIR_WEIGHT).clamp(max=1.0)
     unit = sigma
     if mode == "lcn":
         contrast = typical_contrast(values, weight, window).clamp_min(1e-4)[:, None, None]

@@ -91,13 +91,12 @@ def _subdivided(model: MorphableModel, levels: int) -> DenseSurface:
 
 
 def _to_torch(matrix) -> Tensor:
-    csr = matrix.tocsr()
-    return torch.sparse_csr_tensor(
-        torch.from_numpy(csr.indptr.astype("int64")),
-        torch.from_numpy(csr.indices.astype("int64")),
-        torch.from_numpy(csr.data),
-        csr.shape,
-    )
+    """A scipy sparse matrix as torch's coordinate format, which every device multiplies."""
+    coordinates = matrix.tocoo()
+    index = torch.stack([torch.from_numpy(part.astype("int64")) for part in (coordinates.row, coordinates.col)])
+    return torch.sparse_coo_tensor(
+        index, torch.from_numpy(coordinates.data), coordinates.shape, check_invariants=False
+    ).coalesce()
 
 
 def dense_surface(model: MorphableModel, levels: int) -> DenseSurface:

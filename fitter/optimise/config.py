@@ -15,7 +15,16 @@ from fitter.errors import InputError
 
 STRICT = ConfigDict(extra="forbid", frozen=True)
 Free = Literal[
-    "head_pose", "scale", "camera_pose", "focal", "identity", "expression", "albedo", "lighting", "deformation", "displacement"
+    "head_pose",
+    "scale",
+    "camera_pose",
+    "focal",
+    "identity",
+    "expression",
+    "albedo",
+    "lighting",
+    "deformation",
+    "displacement",
 ]
 
 

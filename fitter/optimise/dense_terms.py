@@ -34,7 +34,9 @@ class NormalEquations:
     @staticmethod
     def zeros(size: int, like: Tensor) -> NormalEquations:
         """Empty equations in double precision."""
-        return NormalEquations(like.new_zeros(size, size, dtype=torch.float64), like.new_zeros(size, dtype=torch.float64))
+        return NormalEquations(
+            like.new_zeros(size, size, dtype=torch.float64), like.new_zeros(size, dtype=torch.float64)
+        )
 
     def add(self, other: NormalEquations, weight: float) -> None:
         """Add another energy with its weight."""
@@ -128,14 +130,16 @@ def consistency_equations(
     return equations
 
 
-def prior_equations(
-    layout: Layout, name: str, value: Tensor, centre: Tensor, sigma: float | Tensor
-) -> NormalEquations:
+def prior_equations(layout: Layout, name: str, value: Tensor, centre: Tensor, sigma: float | Tensor) -> NormalEquations:
     """Gaussian prior on one block of parameters: sum ((value - centre) / sigma)²."""
     total = NormalEquations.zeros(layout.size, value)
     if name not in layout:
         return total
-    precision = (torch.ones_like(value) / torch.as_tensor(sigma, device=value.device, dtype=value.dtype) ** 2).flatten().double()
+    precision = (
+        (torch.ones_like(value) / torch.as_tensor(sigma, device=value.device, dtype=value.dtype) ** 2)
+        .flatten()
+        .double()
+    )
     difference = (value - centre).flatten().double()
     index = torch.arange(layout.slices[name].start, layout.slices[name].stop, device=value.device)
     total.matrix[index, index] = precision

@@ -74,9 +74,7 @@ def landmark_weights(problem: Problem, state: FaceState, jaw: float) -> Tensor:
     return torch.stack(weights) * problem.observation.landmark_confidence
 
 
-def compare_views(
-    stage: Stage, energy: str, samples: SurfaceSamples, sampled: SampledViews
-) -> ConsistencyTerms:
+def compare_views(stage: Stage, energy: str, samples: SurfaceSamples, sampled: SampledViews) -> ConsistencyTerms:
     """Photo-consistency at the samples, with the stage's settings."""
     factor = samples.resolution / REFERENCE_SAMPLES
     values = samples.to_grid(sampled.grey.T).permute(2, 0, 1)
@@ -93,8 +91,14 @@ def compare_views(
 
 
 def _dense_step(
-    problem: Problem, state: FaceState, stage: Stage, layout: Layout, start: FaceState, now: Pass,
-    samples: SurfaceSamples | None, log: StageLog,
+    problem: Problem,
+    state: FaceState,
+    stage: Stage,
+    layout: Layout,
+    start: FaceState,
+    now: Pass,
+    samples: SurfaceSamples | None,
+    log: StageLog,
 ) -> FaceState:
     """One Gauss-Newton step of the dense parameters."""
     model, observation = problem.model, problem.observation
@@ -193,7 +197,12 @@ def _deformation_step(
 
 
 def _displacement_step(
-    problem: Problem, state: FaceState, stage: Stage, now: Pass, dense: DenseSurface, samples: SurfaceSamples,
+    problem: Problem,
+    state: FaceState,
+    stage: Stage,
+    now: Pass,
+    dense: DenseSurface,
+    samples: SurfaceSamples,
     log: StageLog,
 ) -> FaceState:
     """One Gauss-Newton step of the displacement map, on the subdivided M1."""
@@ -208,9 +217,7 @@ def _displacement_step(
         directions = direction if directions is None else directions
         geometry.append(SurfaceGeometry(base, normals))
         points.append(samples.interpolate(base) + direction * amount)
-    sampled = sample_views(
-        state, problem.observation, samples, geometry, dense.topology, now.image, points=points
-    )
+    sampled = sample_views(state, problem.observation, samples, geometry, dense.topology, now.image, points=points)
     terms = compare_views(stage, "consistency", samples, sampled)
     per_sample = setting(stage, "consistency", "map_weight", 1.0) * (256.0 / samples.resolution) ** 2
     blocks = displacement_blocks(state, sampled, directions, terms, samples.texel, per_sample)

@@ -62,7 +62,9 @@ class SurfacePoints:
     """[K, 3, I + E] basis rows of the points, model mm."""
 
 
-def surface_points(model: MorphableModel, state: FaceState, vertices: Tensor, weights: Tensor, offsets: Tensor) -> SurfacePoints:
+def surface_points(
+    model: MorphableModel, state: FaceState, vertices: Tensor, weights: Tensor, offsets: Tensor
+) -> SurfacePoints:
     """Points given by barycentric `vertices` [K, 3] and `weights` [K, 3]; `offsets` [K, 3] world mm stay fixed."""
     basis = torch.cat([model.identity_basis, model.expression_basis], -1)
     rows = (basis[vertices] * weights[..., None, None]).sum(1)
@@ -112,9 +114,7 @@ def head_centre(state: FaceState) -> Tensor:
     return state.world_from_model[:3, 3]
 
 
-def parameter_jacobian(
-    state: FaceState, layout: Layout, points: SurfacePoints, view: int, direction: Tensor
-) -> Tensor:
+def parameter_jacobian(state: FaceState, layout: Layout, points: SurfacePoints, view: int, direction: Tensor) -> Tensor:
     """Derivative [K, ..., P] of camera-frame motion along `direction` with respect to the free parameters.
 
     Args:

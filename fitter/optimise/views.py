@@ -10,11 +10,11 @@ from torch import Tensor
 from fitter.camera import clip_from_camera, transform_points
 from fitter.hierarchy.face import FaceState, m1_vertices
 from fitter.hierarchy.samples import SurfaceSamples
+from fitter.kernels.surface import vertex_normals
 from fitter.model.morphable import MorphableModel
 from fitter.optimise.observation import Observation, Photograph, sample_image
 from fitter.optimise.parameters import pixel_jacobian
 from fitter.render.operations import interpolate, rasterize
-from fitter.kernels.surface import vertex_normals
 from fitter.render.topology import MeshTopology
 
 
@@ -44,9 +44,7 @@ def scaled_intrinsics(intrinsics: Tensor, scale: float) -> Tensor:
     return intrinsics * intrinsics.new_tensor([scale, scale, 1.0])[:, None]
 
 
-def visibility(
-    points_cam: Tensor, cosine: Tensor, pixels: Tensor, depth: Tensor, slack: float = 2.0
-) -> Tensor:
+def visibility(points_cam: Tensor, cosine: Tensor, pixels: Tensor, depth: Tensor, slack: float = 2.0) -> Tensor:
     """Whether points are the first surface that the view meets, [K] in {0, 1}.
 
     The depth at a point is the nearest of the 3 × 3 pixels around it: a point next to an occluding edge counts as hidden.
@@ -98,7 +96,10 @@ def view_visibility(
     cosine = -(normal_cam * torch.nn.functional.normalize(cam, dim=-1)).sum(-1)
     scale = photograph.scale * 0.5 if max(photograph.size) > 400 else photograph.scale
     full = state.intrinsics[view]
-    size = (max(8, int(photograph.size[0] * scale / photograph.scale)), max(8, int(photograph.size[1] * scale / photograph.scale)))
+    size = (
+        max(8, int(photograph.size[0] * scale / photograph.scale)),
+        max(8, int(photograph.size[1] * scale / photograph.scale)),
+    )
     small = scaled_intrinsics(full, scale)
     depth = depth_image(vertices, topology, small, cam_from_world, size)
     pixels, _ = pixel_jacobian(small, cam)
@@ -134,9 +135,7 @@ def sample_views(
         world = samples.interpolate(geometry[row].vertices) if points is None else points[row]
         if weights is None:
             normals = torch.nn.functional.normalize(samples.interpolate(geometry[row].normals), dim=-1)
-            weight, cam, _ = view_visibility(
-                state, view, geometry[row].vertices, topology, world, normals, photograph
-            )
+            weight, cam, _ = view_visibility(state, view, geometry[row].vertices, topology, world, normals, photograph)
             weight = weight * samples.usable
         else:
             weight, cam = weights[view], transform_points(state.cam_from_world[view], world)
