@@ -21,7 +21,7 @@ from fitter.model.morphable import MorphableModel
 from fitter.optimise.config import Configuration, configuration_to_dict
 from fitter.optimise.observation import Observation, build_pyramid
 from fitter.optimise.problem import Problem
-from fitter.optimise.run import FinishedStage, run_stages
+from fitter.optimise.run import FinishedStage, check_configuration, run_stages
 from fitter.render.topology import MeshTopology
 from fitter.result.build import dense_mesh, fuse_maps, reference_view, view_results
 from fitter.result.checkpoint import fingerprint, load_checkpoint, save_checkpoint
@@ -166,6 +166,7 @@ def fit_session(
         InputError: The session cannot be fitted.
     """
     options = options or FitOptions()
+    check_configuration(configuration)
     torch.manual_seed(options.seed)
     began = time.perf_counter()
     problem, state = build_problem(session, model, configuration, options)

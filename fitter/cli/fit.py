@@ -114,6 +114,7 @@ def _with_landmarks(session, provider, model_file, device, strict):
 
 def _configuration(name: str, view_count: int, displacement: int | None, texture: int | None):
     from fitter.optimise.config import Maps, configuration_to_dict, load_configuration
+    from fitter.optimise.run import check_configuration
 
     chosen = ("photo" if view_count == 1 else "session") if name == "auto" else name
     configuration = load_configuration(chosen)
@@ -130,6 +131,7 @@ def _configuration(name: str, view_count: int, displacement: int | None, texture
                 f"--{first['loc'][0]}", str(first["input"]), first["msg"].lower(), "Use 256, 512 or 1024."
             ) from error
         configuration = replace(configuration, maps=maps)
+    check_configuration(configuration)
     return configuration
 
 

@@ -41,6 +41,16 @@ from fitter.optimise.parameters import (
 from fitter.optimise.problem import Problem, StageLog, frontal_cosine, landmark_embedding, setting
 from fitter.optimise.views import SampledViews, SurfaceGeometry, sample_views, surface_geometry
 
+SETTINGS: dict[str, frozenset[str]] = {
+    "consistency": frozenset({"weight", "map_weight", "mode", "lowpass", "window", "sigma", "robust"}),
+    "landmark": frozenset({"weight", "sigma_mm", "jaw"}),
+    "identity_prior": frozenset({"weight", "sigma", "around"}),
+    "expression_prior": frozenset({"weight", "sigma", "around"}),
+    "scale_prior": frozenset({"weight", "sigma", "around"}),
+    "smoothness": frozenset({"bilaplacian", "laplacian", "magnitude", "tangential", "step_mm"}),
+}
+"""Energies that Gauss-Newton can minimise, with their settings."""
+
 BORDER = 0.06
 """Outer fraction of the atlas in which the maps fade to zero."""
 REFERENCE_SAMPLES = 192

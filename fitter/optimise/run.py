@@ -10,10 +10,13 @@ import torch
 
 from fitter.hierarchy.face import FaceState
 from fitter.optimise.adam import StageContext, run_adam_stage
-from fitter.optimise.config import Stage
-from fitter.optimise.gauss_newton import run_gauss_newton
+from fitter.errors import InputError
+from fitter.optimise.config import Configuration, Stage
+from fitter.optimise.gauss_newton import SETTINGS, run_gauss_newton
 from fitter.optimise.lighting_stage import solve_lighting_and_albedo
+from fitter.optimise.mean_of_views import run_mean_of_views
 from fitter.optimise.problem import Problem, StageLog
+from fitter.optimise.render_energies import check_settings
 from fitter.optimise.start import run_focal_search, run_initialise
 
 NEEDS_MASKS = {"contour", "silhouette"}
@@ -27,6 +30,30 @@ class FinishedStage:
     name: str
     seconds: float
     log: StageLog
+
+
+def check_configuration(configuration: Configuration) -> None:
+    """Refuse energies and settings that the stages' solvers do not have, before any work is done.
+
+    Raises:
+        InputError: Naming the stage, the key and what would be known.
+    """
+    for stage in configuration.stages:
+        if stage.solver == "adam":
+            check_settings(stage.energies, stage.name)
+            continue
+        known = SETTINGS if stage.solver in ("gauss_newton", "focal_search") else {}
+        for energy, settings in stage.energies.items():
+            place = f"stage '{stage.name}', energy '{energy}'"
+            if energy not in known:
+                raise InputError(
+                    place, f"no energy of this name for {stage.solver}", ", ".join(known) or "none", "Correct the name."
+                )
+            unknown = sorted(set(settings) - known[energy])
+            if unknown:
+                raise InputError(
+                    place, f"the unknown setting '{unknown[0]}'", ", ".join(sorted(known[energy])), "Correct the key."
+                )
 
 
 def applies(stage: Stage, problem: Problem) -> bool:
@@ -59,12 +86,19 @@ def run_closed_form(problem: Problem, state: FaceState, stage: Stage) -> tuple[F
     return state, StageLog(steps=1)
 
 
+def run_mean(problem: Problem, state: FaceState, stage: Stage) -> tuple[FaceState, StageLog]:
+    """Every view alone, then their mean (HRN's canonical space)."""
+    alone = {name: solver for name, solver in SOLVERS.items() if name != "mean_of_views"}
+    return run_mean_of_views(problem, state, stage, alone)
+
+
 SOLVERS: dict[str, Callable[[Problem, FaceState, Stage], tuple[FaceState, StageLog]]] = {
     "initialise": run_initialise,
     "focal_search": run_focal_search,
     "gauss_newton": run_gauss_newton,
     "closed_form": run_closed_form,
     "adam": run_adam,
+    "mean_of_views": run_mean,
 }
 
 
