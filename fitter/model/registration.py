@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.linalg import cg
+from scipy.sparse.linalg import splu
 from scipy.spatial.transform import Rotation
 
 from fitter.model.morphable import LandmarkEmbedding, MorphableModel
@@ -234,15 +234,15 @@ def _free_deformation(
         # The small last term keeps parts without any match (the tongue) where identity has put them.
         system = stiffness * laplacian + sp.diags(weight + 1e-4) + anchor_matrix
         right = weight[:, None] * (at - start) + anchor_pull
-        points = start + _solve(system.tocsr(), right, points - start)
+        points = start + _solve(system.tocsc(), right)
     return points
 
 
-def _solve(system: sp.csr_matrix, right: np.ndarray, guess: np.ndarray) -> np.ndarray:
-    """Columns of a symmetric positive system by conjugate gradients: six times as fast as a factorisation here."""
-    inverse = sp.diags(1.0 / system.diagonal())
-    columns = [cg(system, right[:, k], guess[:, k], rtol=1e-6, maxiter=600, M=inverse)[0] for k in range(3)]
-    return np.stack(columns, 1)
+def _solve(system: sp.csc_matrix, right: np.ndarray) -> np.ndarray:
+    """Solution [N, 3] of a symmetric positive system."""
+    # Pivoting would spoil the symmetric ordering: without it the factorisation is many times as fast.
+    options = {"SymmetricMode": True}
+    return splu(system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options).solve(right)
 
 
 @dataclass(frozen=True)
