@@ -1,4 +1,5 @@
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -60,9 +61,10 @@ def expression_files() -> list[str]:
     return [*table["one_to_one"], *(half for halves in table["merged"].values() for half in halves)]
 
 
-@pytest.fixture
-def folder(tmp_path):
-    folder = tmp_path / "ICT-FaceKit" / "FaceXModel"
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Written once, as it is 57 files; tests that change one put it back."""
+    folder = tmp_path_factory.mktemp("models") / "ICT-FaceKit" / "FaceXModel"
     folder.mkdir(parents=True)
     vertices, polygons = small_mesh()
     write_obj(folder / "generic_neutral_mesh.obj", vertices, polygons)
@@ -135,9 +137,16 @@ def test_the_documented_layout_is_consistent():
     assert len(set(layout.landmarks)) == 68
 
 
-def test_the_folder_is_found(folder, monkeypatch, tmp_path):
+@contextmanager
+def changed(path):
+    whole = path.read_bytes()
+    yield
+    path.write_bytes(whole)
+
+
+def test_the_folder_is_found(folder, monkeypatch):
     assert identify_model(folder).form == identify_model(folder.parent).form == "ict"
-    monkeypatch.setenv("HRN_MODELS", str(tmp_path))
+    monkeypatch.setenv("HRN_MODELS", str(folder.parents[1]))
     assert [model.name for model in find_models()].count("ict") == 1
 
 
@@ -154,19 +163,20 @@ def test_the_folder_is_found(folder, monkeypatch, tmp_path):
     ],
 )
 def test_missing_and_wrong_files_are_said(folder, file, text, words):
-    if text is None:
-        (folder / file).unlink()
-    else:
-        (folder / file).write_text(text)
-    with pytest.raises(InputError, match=words) as error:
+    with changed(folder / file), pytest.raises(InputError, match=words) as error:
+        if text is None:
+            (folder / file).unlink()
+        else:
+            (folder / file).write_text(text)
         load_ict_facekit(folder, small_layout())
     assert "\n" not in str(error.value)
 
 
 def test_another_unit_is_said(folder):
     vertices, polygons = small_mesh()
-    write_obj(folder / "generic_neutral_mesh.obj", vertices * 10.0, polygons)
-    with pytest.raises(InputError, match="centimetres"):
+    neutral = folder / "generic_neutral_mesh.obj"
+    with changed(neutral), pytest.raises(InputError, match="centimetres"):
+        write_obj(neutral, vertices * 10.0, polygons)
         load_ict_facekit(folder, small_layout())
 
 
