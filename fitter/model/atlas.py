@@ -191,7 +191,12 @@ def _proxy_step(uv: np.ndarray, triangles: np.ndarray, rest: _RestShapes, inner:
     residual = np.bincount(index.ravel(), right.reshape(-1), minlength=size) - matrix @ uv.ravel()
     free = (2 * inner[:, None] + np.arange(2)).ravel()
     step = np.zeros(size)
-    step[free] = splu(matrix[free][:, free].tocsc(), permc_spec="MMD_AT_PLUS_A").solve(residual[free])
+    step[free] = splu(
+        matrix[free][:, free].tocsc(),
+        permc_spec="MMD_AT_PLUS_A",
+        diag_pivot_thresh=0.0,  # symmetric positive definite: pivoting would spoil the ordering, and the time
+        options={"SymmetricMode": True},
+    ).solve(residual[free])
     return step.reshape(-1, 2)
 
 

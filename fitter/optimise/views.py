@@ -18,6 +18,10 @@ from fitter.render.operations import interpolate, rasterize
 from fitter.render.topology import MeshTopology
 
 
+DEPTH_SIDE = 384
+"""Side of the square depth image that visibility is tested in, px."""
+
+
 @dataclass(frozen=True)
 class SurfaceGeometry:
     """The surface as one view's expression shapes it."""
@@ -37,11 +41,6 @@ def depth_image(
     fragments = rasterize(clip[None], topology, size)
     depth = interpolate(cam[None, :, 2:3].contiguous(), fragments, topology)[0, :, :, 0]
     return torch.where(fragments.triangle_id[0] >= 0, depth, torch.full_like(depth, float("inf")))
-
-
-def scaled_intrinsics(intrinsics: Tensor, scale: float) -> Tensor:
-    """Intrinsics [3, 3] for a photograph resampled by `scale`."""
-    return intrinsics * intrinsics.new_tensor([scale, scale, 1.0])[:, None]
 
 
 def visibility(points_cam: Tensor, cosine: Tensor, pixels: Tensor, depth: Tensor, slack: float = 2.0) -> Tensor:
@@ -90,20 +89,33 @@ def view_visibility(
     photograph: Photograph,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Weight [K], camera-frame points [K, 3] and cosine [K] of surface points in one view."""
-    cam_from_world = state.cam_from_world[view]
+    cam_from_world, intrinsics = state.cam_from_world[view], state.intrinsics[view]
     cam = transform_points(cam_from_world, points)
     normal_cam = normals @ cam_from_world[:3, :3].T
     cosine = -(normal_cam * torch.nn.functional.normalize(cam, dim=-1)).sum(-1)
-    scale = photograph.scale * 0.5 if max(photograph.size) > 400 else photograph.scale
-    full = state.intrinsics[view]
-    size = (
-        max(8, int(photograph.size[0] * scale / photograph.scale)),
-        max(8, int(photograph.size[1] * scale / photograph.scale)),
-    )
-    small = scaled_intrinsics(full, scale)
-    depth = depth_image(vertices, topology, small, cam_from_world, size)
-    pixels, _ = pixel_jacobian(small, cam)
-    return visibility(cam, cosine, pixels, depth) * angle_weight(cosine), cam, cosine
+    zoomed = zoom_on(intrinsics, transform_points(cam_from_world, vertices), DEPTH_SIDE)
+    depth = depth_image(vertices, topology, zoomed, cam_from_world, (DEPTH_SIDE, DEPTH_SIDE))
+    in_depth, _ = pixel_jacobian(zoomed, cam)
+    seen = visibility(cam, cosine, in_depth, depth)
+    pixels, _ = pixel_jacobian(intrinsics, cam)
+    height, width = (side / photograph.scale for side in photograph.size)
+    inside = (pixels > 0.5).all(-1) & (pixels[:, 0] < width - 0.5) & (pixels[:, 1] < height - 0.5)
+    return seen * inside * angle_weight(cosine), cam, cosine
+
+
+def zoom_on(intrinsics: Tensor, points_cam: Tensor, side: int) -> Tensor:
+    """Intrinsics [3, 3] of a square picture of `side` pixels that just holds the points in front of the camera.
+
+    The depth test is then as fine for a small head in a large photograph as for a portrait.
+    """
+    pixels, _ = pixel_jacobian(intrinsics, points_cam)
+    pixels = pixels[points_cam[:, 2] > 1.0]
+    low, high = (pixels.amin(0), pixels.amax(0)) if pixels.shape[0] else (pixels.new_zeros(2), pixels.new_ones(2))
+    scale = (side - 4.0) / (high - low).amax().clamp_min(1e-3)
+    zoom = torch.eye(3, dtype=intrinsics.dtype, device=intrinsics.device)
+    zoom[0, 0] = zoom[1, 1] = scale
+    zoom[:2, 2] = 2.0 - low * scale
+    return zoom @ intrinsics
 
 
 def sample_views(
