@@ -26,6 +26,8 @@ ROUNDS = 6
 ALBEDO_SIGMA = 0.1
 """Expected disagreement of model and photograph, relative to the face's brightness: what one standard deviation of the
 albedo prior weighs against."""
+INDEPENDENT_SAMPLES = 100.0
+"""How many independent looks at the skin the face is worth: neighbouring samples err alike (about one per cm²)."""
 SHARED_LIMIT = 1.5
 """One light for all views of a rig, unless a light per view leaves a residual smaller by this factor: cameras with their
 own flashes."""
@@ -76,11 +78,19 @@ def solve_lighting_and_albedo(
     lit = lit_samples(model, state, observation, longest_side)
     casual = state.expression.shape[0] > 1 or state.view_count == 1
     lighting, albedo, residual = _alternate(lit, state.albedo, shared=False)
+    brightness = lit.brightness
     if not casual:
-        shared = _alternate(lit, state.albedo, shared=True)
+        together = _common_scale(lit)
+        shared = _alternate(together, state.albedo, shared=True)
         if shared[2] <= SHARED_LIMIT * residual:
-            lighting, albedo, _ = shared
-    return replace(state, lighting=lighting * lit.brightness[:, None, None], albedo=albedo)
+            (lighting, albedo, _), brightness = shared, together.brightness
+    return replace(state, lighting=lighting * brightness[:, None, None], albedo=albedo)
+
+
+def _common_scale(lit: LitSamples) -> LitSamples:
+    """Colours relative to the mean brightness: one light shows one view its lit side and another its shaded one."""
+    mean = lit.brightness.mean().expand_as(lit.brightness)
+    return replace(lit, colour=lit.colour * (lit.brightness / mean)[:, None, None], brightness=mean)
 
 
 @torch.no_grad()
@@ -165,7 +175,7 @@ def _solve_albedo(lit: LitSamples, shading: Tensor, weight: Tensor) -> Tensor:
     matrix = torch.einsum("nkca,nkcb->ab", weighted, design) / amount
     right = torch.einsum("nkca,nkc->a", weighted, missing) / amount
     identity = torch.eye(matrix.shape[0], dtype=matrix.dtype).to(matrix)
-    return torch.linalg.solve(matrix + ALBEDO_SIGMA**2 * identity, right)
+    return torch.linalg.solve(matrix + ALBEDO_SIGMA**2 / INDEPENDENT_SAMPLES * identity, right)
 
 
 def _weighted_median(values: Tensor, weight: Tensor) -> Tensor:
