@@ -65,7 +65,9 @@ def _subdivided(model: MorphableModel, levels: int) -> DenseSurface:
     like = model.mean
     if matrix is None:
         indices = torch.arange(count)
-        sparse = torch.sparse_coo_tensor(torch.stack([indices, indices]), torch.ones(count), (count, count))
+        sparse = torch.sparse_coo_tensor(
+            torch.stack([indices, indices]), torch.ones(count), (count, count), check_invariants=False
+        )
         straight_tensor = sparse
     else:
         sparse, straight_tensor = (_to_torch(m) for m in (matrix, linear))
