@@ -1,0 +1,146 @@
+"""Maps as grids: adjoints by dot products, Laplacians on polynomials, blurs against a naive twin."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from fitter.hierarchy.grid import (
+    AxisInterpolation,
+    GridSampling,
+    bilaplacian,
+    gaussian_blur,
+    laplacian,
+    masked_blur,
+    sample_map,
+)
+
+CPU = torch.device("cpu")
+SIZES = [(8, 8), (8, 21), (5, 40), (12, 7), (1, 6)]
+
+
+def _random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def _matrix(axis: AxisInterpolation) -> torch.Tensor:
+    """[fine, coarse] by interpolating unit vectors."""
+    return axis.apply(torch.eye(axis.coarse, dtype=torch.float64), 0)
+
+
+@pytest.mark.parametrize(("coarse", "fine"), SIZES)
+def test_axis_interpolation_is_linear_between_texel_centres(coarse, fine):
+    axis = AxisInterpolation.build(coarse, fine, CPU, torch.float64)
+    matrix = _matrix(axis)
+    assert torch.allclose(matrix.sum(1), torch.ones(fine, dtype=torch.float64))
+    for row in range(fine):
+        position = (row + 0.5) / fine * coarse - 0.5
+        position = min(max(position, 0.0), coarse - 1.0)
+        expected = [max(0.0, 1.0 - abs(position - column)) for column in range(coarse)]
+        assert torch.allclose(matrix[row], torch.tensor(expected, dtype=torch.float64), atol=1e-12)
+
+
+@pytest.mark.parametrize(("coarse", "fine"), SIZES)
+@pytest.mark.parametrize("dimension", [0, 1, 2])
+def test_adjoint_is_the_transpose(coarse, fine, dimension):
+    axis = AxisInterpolation.build(coarse, fine, CPU, torch.float64)
+    shape = [3, 4, 5]
+    shape[dimension] = coarse
+    x = _random(*shape)
+    y = _random(*[fine if k == dimension else n for k, n in enumerate(shape)], seed=1)
+    assert torch.allclose((axis.apply(x, dimension) * y).sum(), (x * axis.adjoint(y, dimension)).sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("resolution", "samples"), [(6, 6), (6, 17), (9, 5)])
+def test_grid_sampling_adjoint_and_diagonal(resolution, samples):
+    sampling = GridSampling.build(resolution, samples, CPU, torch.float64)
+    basis = torch.eye(resolution**2, dtype=torch.float64).view(-1, resolution, resolution)
+    matrix = sampling.apply(basis).flatten(1).T
+    weight = _random(samples, samples).abs()
+    assert torch.allclose(sampling.adjoint(weight).flatten(), matrix.T @ weight.flatten(), atol=1e-12)
+    diagonal = (matrix.T @ torch.diag(weight.flatten()) @ matrix).diagonal()
+    assert torch.allclose(sampling.adjoint(weight, squared=True).flatten(), diagonal, atol=1e-12)
+
+
+def test_grid_sampling_and_sample_map_agree():
+    """A map sampled at texel centres of a finer grid is what interpolation at those coordinates gives."""
+    grid = _random(3, 7, 7)
+    fine = GridSampling.build(7, 19, CPU, torch.float64).apply(grid)
+    centre = (torch.arange(19, dtype=torch.float64) + 0.5) / 19
+    v, u = torch.meshgrid(centre, centre, indexing="ij")
+    values = sample_map(grid, torch.stack([u, v], -1).view(-1, 2))
+    assert torch.allclose(values.T.view(3, 19, 19), fine, atol=1e-12)
+
+
+def test_row_zero_of_a_map_is_v_zero():
+    grid = torch.arange(12.0, dtype=torch.float64).view(1, 3, 4)[..., :3]
+    at_centre = sample_map(grid, torch.tensor([[2.5 / 3, 0.5 / 3]], dtype=torch.float64))
+    assert float(at_centre) == pytest.approx(float(grid[0, 0, 2]))
+
+
+@pytest.mark.parametrize("operator", [laplacian, bilaplacian])
+def test_laplacians_are_symmetric_and_blind_to_constants(operator):
+    x, y = _random(2, 9, 9), _random(2, 9, 9, seed=1)
+    assert torch.allclose((operator(x) * y).sum(), (x * operator(y)).sum(), rtol=1e-12)
+    assert float(operator(torch.ones(9, 9, dtype=torch.float64)).abs().max()) < 1e-14
+    sign = -1 if operator is laplacian else 1
+    assert sign * float((operator(x) * x).sum()) > 0
+
+
+def test_laplacian_of_a_quadratic_inside():
+    row, column = torch.meshgrid(*[torch.arange(8.0, dtype=torch.float64)] * 2, indexing="ij")
+    grid = 1.5 * row**2 - 0.25 * column**2 + row * column + 3 * row
+    assert torch.allclose(laplacian(grid)[1:-1, 1:-1], torch.full((6, 6), 2.5, dtype=torch.float64), atol=1e-12)
+    assert torch.allclose(bilaplacian(grid)[2:-2, 2:-2], torch.zeros(4, 4, dtype=torch.float64), atol=1e-11)
+
+
+def test_diagonals_that_the_preconditioner_assumes():
+    unit = torch.zeros(9, 9, dtype=torch.float64)
+    unit[4, 4] = 1.0
+    assert float(laplacian(unit)[4, 4]) == -4.0 and float(bilaplacian(unit)[4, 4]) == 20.0
+
+
+def _naive_blur(grid: torch.Tensor, weight: torch.Tensor, sigma: float) -> torch.Tensor:
+    radius = max(1, int(3.0 * sigma + 0.5))
+    height, width = grid.shape
+    out = torch.zeros_like(grid)
+    for row in range(height):
+        for column in range(width):
+            total = mass = 0.0
+            for i in range(max(0, row - radius), min(height, row + radius + 1)):
+                for j in range(max(0, column - radius), min(width, column + radius + 1)):
+                    w = math.exp(-((i - row) ** 2 + (j - column) ** 2) / (2 * sigma**2)) * float(weight[i, j])
+                    total, mass = total + w * float(grid[i, j]), mass + w
+            out[row, column] = total / mass if mass > 0 else 0.0
+    return out
+
+
+def test_masked_blur_is_the_weighted_mean_of_the_neighbourhood():
+    grid = _random(14, 14)
+    weight = (_random(14, 14, seed=1) > -0.3).double() * _random(14, 14, seed=2).abs()
+    weight[:4, :5] = 0.0
+    found = masked_blur(grid[None], weight[None], 1.4)[0]
+    expected = _naive_blur(grid, weight, 1.4)
+    near = _naive_blur(weight, torch.ones_like(weight), 1.4) > 1e-2
+    assert torch.allclose(found[near], expected[near], atol=1e-3)
+
+
+def test_wide_blur_on_a_coarser_grid_stays_close():
+    """At a large width the blur runs on a coarser grid; on a smooth field of height 1 little changes."""
+    centre = torch.linspace(0, 1, 128, dtype=torch.float64)
+    grid = torch.sin(7 * centre)[:, None] * torch.cos(5 * centre)[None]
+    weight = torch.ones_like(grid)
+    weight[:20] = 0.0
+    sigma = 12.0
+    direct = gaussian_blur(grid * weight, sigma) / (gaussian_blur(weight, sigma) + 1e-6)
+    found = masked_blur(grid[None], weight[None], sigma)[0]
+    assert float((found - direct)[24:].abs().max()) < 0.05
+
+
+def test_blur_ignores_what_has_no_weight():
+    grid, weight = _random(20, 20), torch.ones(20, 20, dtype=torch.float64)
+    weight[7:11, 7:11] = 0.0
+    changed = torch.where(weight > 0, grid, torch.full_like(grid, 1e3))
+    assert torch.equal(masked_blur(grid, weight, 2.0), masked_blur(changed, weight, 2.0))
