@@ -35,7 +35,7 @@ LEARNING_RATES = {
     "scale": 1e-3,
     "focal": 1e-3,
 }
-"""Steps of Adam where a stage gives none: standard deviations, mm for maps and poses, logarithms for scale and focal."""
+"""Adam's steps where a stage gives none: standard deviations, mm for maps and poses, logarithms for scale and focal."""
 
 ARM_MM = 100.0
 """Lever at which a rotation is measured in mm, so that one learning rate serves both halves of a pose."""

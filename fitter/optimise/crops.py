@@ -1,4 +1,4 @@
-"""Square crops around the face, so that a small face in a large photograph is rendered with as many pixels as a big one."""
+"""Square crops around the face, so that a small face in a large photograph gets as many pixels as a big one."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ albedo prior weighs against."""
 INDEPENDENT_SAMPLES = 100.0
 """How many independent looks at the skin the face is worth: neighbouring samples err alike (about one per cm²)."""
 SHARED_LIMIT = 1.5
-"""One light for all views of a rig, unless a light per view leaves a residual smaller by this factor: cameras with their
-own flashes."""
+"""One light for all views of a rig, unless a light per view leaves a residual smaller by this factor: cameras with
+their own flashes."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def solve_lighting_and_albedo(
     decides, and the light takes the rest. Colours are relative to each photograph's own brightness, so an image three
     times darker gives the same albedo and a third of the light.
 
-    Views with their own expression (a casual session) get a light each. A rig has one light in the world, unless a light
-    per view fits far better.
+    Views with their own expression (a casual session) get a light each. A rig has one light in the world, unless a
+    light per view fits far better.
 
     Args:
         model: The face model.
@@ -119,10 +119,15 @@ def lit_samples(model: MorphableModel, state: FaceState, observation: Observatio
         weights.append(weight)
         normals.append(normal)
         levels.append(level)
+    basis = (model.albedo_basis[samples.vertices] * samples.weights[..., None, None]).sum(1)
     return LitSamples(
-        torch.stack(colours), torch.stack(levels), torch.stack(weights), torch.stack(normals),
-        samples.interpolate(model.albedo_mean), (model.albedo_basis[samples.vertices] * samples.weights[..., None, None]).sum(1),
-    )  # fmt: skip
+        colour=torch.stack(colours),
+        brightness=torch.stack(levels),
+        weight=torch.stack(weights),
+        normals=torch.stack(normals),
+        albedo_mean=samples.interpolate(model.albedo_mean),
+        albedo_basis=basis,
+    )
 
 
 def _alternate(lit: LitSamples, start: Tensor, shared: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -134,9 +134,22 @@ def stage_inputs(
     edges, masks = outline_edges(outlines, crops)
     texel = _face_side_mm(model)
     inputs = StageInputs(
-        model, observation, topology, state, vertices, crops, torch.ones_like(crops.zoom), edges, masks, attended,
-        covered, basis, jaw_candidates(model), texel / state.deformation.shape[-1], texel / state.displacement.shape[-1],
-    )  # fmt: skip
+        model=model,
+        observation=observation,
+        topology=topology,
+        start=state,
+        start_vertices=vertices,
+        crops=crops,
+        brightness=torch.ones_like(crops.zoom),
+        edges=edges,
+        masks=masks,
+        attended=attended,
+        covered=covered,
+        basis=basis,
+        jaw=jaw_candidates(model),
+        deformation_texel_mm=texel / state.deformation.shape[-1],
+        displacement_texel_mm=texel / state.displacement.shape[-1],
+    )
     seen = render_crops(inputs, state, vertices, None).fragments.triangle_id.long()
     weight = crops.usable * (attended[seen.clamp_min(0)] & (seen >= 0))
     level = (crops.colour.mean(-1) * weight).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1e-6)
