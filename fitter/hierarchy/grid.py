@@ -57,29 +57,44 @@ class AxisInterpolation:
         return out
 
 
+DENSE_LIMIT = 128
+"""Maps up to this many texels a side are sampled by a dense matrix product, which is faster there than gathering."""
+
+
 @dataclass(frozen=True)
 class GridSampling:
     """Sampling of a square map [..., R, R] on a square grid of S × S points."""
 
     axis: AxisInterpolation
+    matrix: Tensor | None
+    """[S, R] the same interpolation as a dense matrix, for small maps."""
     resolution: int
     samples: int
 
     @staticmethod
     def build(resolution: int, samples: int, device: torch.device, dtype: torch.dtype = torch.float32) -> GridSampling:
         """Sampling of an R × R map at the texel centres of an S × S grid."""
-        return GridSampling(AxisInterpolation.build(resolution, samples, device, dtype), resolution, samples)
+        axis = AxisInterpolation.build(resolution, samples, device, dtype)
+        matrix = None
+        if resolution <= DENSE_LIMIT:
+            matrix = axis.apply(torch.eye(resolution, device=device, dtype=dtype), 0)
+        return GridSampling(axis, matrix, resolution, samples)
 
     def apply(self, grid: Tensor) -> Tensor:
         """[..., R, R] -> [..., S, S]."""
         if self.resolution == self.samples:
             return grid
+        if self.matrix is not None:
+            return self.matrix @ grid @ self.matrix.T
         return self.axis.apply(self.axis.apply(grid, grid.ndim - 2), grid.ndim - 1)
 
     def adjoint(self, grid: Tensor, squared: bool = False) -> Tensor:
-        """[..., S, S] -> [..., R, R], the transpose of `apply`."""
+        """[..., S, S] -> [..., R, R], the transpose of `apply`; `squared` squares the weights."""
         if self.resolution == self.samples:
             return grid
+        if self.matrix is not None:
+            matrix = self.matrix.square() if squared else self.matrix
+            return matrix.T @ grid @ matrix
         narrow = self.axis.adjoint(grid, grid.ndim - 1, squared)
         return self.axis.adjoint(narrow, grid.ndim - 2, squared)
 

@@ -34,7 +34,8 @@ class SurfaceSamples:
 
     def interpolate(self, attributes: Tensor) -> Tensor:
         """Values [..., K, C] of vertex attributes [..., V, C]."""
-        return (attributes[..., self.vertices, :] * self.weights[..., None]).sum(-2)
+        corners = (attributes.index_select(-2, self.vertices[:, k]) * self.weights[:, k, None] for k in range(3))
+        return sum(corners)
 
     def to_grid(self, values: Tensor) -> Tensor:
         """Spread [K, ...] over the grid: [S, S, ...], zero where there is no sample."""

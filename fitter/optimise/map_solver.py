@@ -89,8 +89,8 @@ def map_step(
     sampling: GridSampling,
     weights: MapWeights,
     tangential: Tensor | None = None,
-    tolerance: float = 1e-3,
-    iterations: int = 160,
+    tolerance: float = 5e-3,
+    iterations: int = 120,
 ) -> Tensor:
     """The Gauss-Newton step of a map.
 
@@ -116,7 +116,7 @@ def map_step(
 
     def normal(grid: Tensor) -> Tensor:
         fine = sampling.apply(grid)
-        return sampling.adjoint((blocks.matrix * fine[None]).sum(1)) + regulariser(grid)
+        return sampling.adjoint(torch.einsum("ijhw,jhw->ihw", blocks.matrix, fine)) + regulariser(grid)
 
     channels = current.shape[0]
     diagonal = sampling.adjoint(blocks.matrix.flatten(0, 1), squared=True).unflatten(0, (channels, channels))

@@ -66,10 +66,14 @@ def surface_points(
     model: MorphableModel, state: FaceState, vertices: Tensor, weights: Tensor, offsets: Tensor
 ) -> SurfacePoints:
     """Points given by barycentric `vertices` [K, 3] and `weights` [K, 3]; `offsets` [K, 3] world mm stay fixed."""
-    basis = torch.cat([model.identity_basis, model.expression_basis], -1)
-    rows = (basis[vertices] * weights[..., None, None]).sum(1)
+    rows = torch.cat([_interpolated(basis, vertices, weights) for basis in (model.identity_basis, model.expression_basis)], -1)
     mean = (model.mean[vertices] * weights[..., None]).sum(1)
     return points_from_basis(state, mean, rows, offsets)
+
+
+def _interpolated(basis: Tensor, vertices: Tensor, weights: Tensor) -> Tensor:
+    """Basis rows [K, 3, C] of barycentric points; corner by corner, which keeps memory low."""
+    return sum(basis[vertices[:, corner]] * weights[:, corner, None, None] for corner in range(3))
 
 
 def points_from_basis(state: FaceState, mean: Tensor, rows: Tensor, offsets: Tensor) -> SurfacePoints:
