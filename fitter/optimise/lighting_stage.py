@@ -23,11 +23,11 @@ SAMPLES = 128
 """Samples per side of the atlas."""
 ROUNDS = 6
 """Alternations of lighting and albedo."""
-ALBEDO_SIGMA = 0.1
+ALBEDO_SIGMA = 0.15
 """Expected disagreement of model and photograph, relative to the face's brightness: what one standard deviation of the
 albedo prior weighs against."""
-INDEPENDENT_SAMPLES = 100.0
-"""How many independent looks at the skin the face is worth: neighbouring samples err alike (about one per cm²)."""
+INDEPENDENT_SAMPLES = 20.0
+"""How many independent looks at the skin the face is worth: neighbouring samples err alike, and skin has colours that no basis has."""
 SHARED_LIMIT = 1.5
 """One light for all views of a rig, unless a light per view leaves a residual smaller by this factor: cameras with
 their own flashes."""
@@ -141,7 +141,8 @@ def _alternate(lit: LitSamples, start: Tensor, shared: bool) -> tuple[Tensor, Te
         shading = torch.einsum("nks,nsc->nkc", spherical_harmonics(lit.normals), lighting)
         coefficients = _solve_albedo(lit, shading, lit.weight * robust)
         difference = (_albedo(lit, coefficients) * shading - lit.colour).norm(dim=-1)
-        scale = 3.0 * _weighted_median(difference, lit.weight).clamp_min(1e-3)
+        # Skin always differs by some percent: a tighter scale would call the first wrong guess an outlier for good.
+        scale = 3.0 * _weighted_median(difference, lit.weight).clamp_min(0.05)
         robust = robust_weight(difference, scale)
         weight = lit.weight * robust
         residual = ((weight * difference**2).sum() / weight.sum().clamp_min(1e-6)).sqrt()
