@@ -13,7 +13,6 @@ from torch import Tensor
 
 from fitter.hierarchy.grid import masked_blur
 
-
 PAIR_WEIGHT = 0.25
 """Weight of the second-best view from which on a sample counts in full."""
 
@@ -59,14 +58,16 @@ def typical_contrast(values: Tensor, weight: Tensor, sigma: float) -> Tensor:
 def exposure_gains(values: Tensor, weight: Tensor, rounds: int = 4) -> Tensor:
     """Relative exposure [N] of views [N, S, S] of one surface: I_v = gain_v * texture, product of gains 1.
 
-    Alternates texture and gains, with samples that disagree by more than a quarter left out.
+    Alternates texture and gains, with samples that disagree by more than a quarter left out; not in the first round, in
+    which a view of quite another exposure would disagree everywhere.
     """
     gain = torch.ones(values.shape[0], 1, 1, dtype=values.dtype, device=values.device)
     trusted = weight
-    for _ in range(rounds):
+    for index in range(rounds):
         texture = weighted_mean(values / gain, trusted)
-        ratio = values / (gain * texture.clamp_min(1e-3))
-        trusted = weight * ((ratio - 1.0).abs() < 0.25)
+        if index > 0:
+            ratio = values / (gain * texture.clamp_min(1e-3))
+            trusted = weight * ((ratio - 1.0).abs() < 0.25)
         step = (trusted * values * texture).sum((1, 2)) / (trusted * texture**2).sum((1, 2)).clamp_min(1e-6)
         gain = torch.where(step[:, None, None] > 0, step[:, None, None], gain)
         gain = gain / gain.log().mean().exp()

@@ -21,6 +21,8 @@ from fitter.optimise.views import SampledViews
 
 JAW = slice(0, 17)
 """iBUG's contour points, which slide along the jaw line as the head turns."""
+ACTIVE_SET_ROUNDS = 20
+"""Solves of one bounded step at most; a handful is usual."""
 
 
 @dataclass
@@ -151,25 +153,28 @@ def prior_equations(layout: Layout, name: str, value: Tensor, centre: Tensor, si
 def solve_step(
     equations: NormalEquations, layout: Layout, state: FaceState, unit_expressions: bool, damping: float = 1e-6
 ) -> Tensor:
-    """The Gauss-Newton step [P]; expressions that would leave [0, 1] are held at their bound (active set)."""
+    """The Gauss-Newton step [P] with expressions inside [0, 1] (primal-dual active set, Hintermüller et al. 2002)."""
     matrix, gradient = equations.matrix, equations.gradient
     diagonal = matrix.diagonal()
     matrix = matrix + torch.diag(damping * diagonal + 1e-9 * diagonal.max().clamp_min(1e-12))
     free = torch.ones(layout.size, dtype=torch.bool, device=matrix.device)
     fixed_step = torch.zeros_like(gradient)
-    for _ in range(6):
+    bounded = unit_expressions and "expression" in layout
+    for _ in range(ACTIVE_SET_ROUNDS):
         step = fixed_step.clone()
         right = -(gradient + matrix @ fixed_step)[free]
         step[free] = torch.linalg.solve(matrix[free][:, free], right)
-        if not unit_expressions or "expression" not in layout:
+        if not bounded:
             break
         part = layout.slices["expression"]
-        value = state.expression.flatten().double()
+        value, held = state.expression.flatten().double(), ~free[part]
         wanted = value + step[part]
-        outside = ((wanted < -1e-6) | (wanted > 1.0 + 1e-6)) & free[part]
-        if not bool(outside.any()):
+        # Held at a bound as long as the energy pulls outwards; a free one is held once it has left.
+        slope = (gradient + matrix @ step)[part]
+        low = torch.where(held, (wanted < 0.5) & (slope > 0), wanted < -1e-6)
+        high = torch.where(held, (wanted > 0.5) & (slope < 0), wanted > 1.0 + 1e-6)
+        if torch.equal(low | high, held):
             break
-        index = torch.nonzero(outside).flatten() + part.start
-        free[index] = False
-        fixed_step[index] = (wanted.clamp(0.0, 1.0) - value)[outside]
+        free[part] = ~(low | high)
+        fixed_step[part] = torch.where(low, -value, torch.where(high, 1.0 - value, torch.zeros_like(value)))
     return step.to(state.identity.dtype)
