@@ -259,7 +259,8 @@ def run_gauss_newton(problem: Problem, state: FaceState, stage: Stage) -> tuple[
         fine = None
         if "displacement" in stage.free and wants_views:
             dense = dense or dense_surface(problem.model, problem.configuration.maps.dense_levels)
-            fine = dense_samples(dense, now.samples)
+            # At least one sample per texel, whatever the map's size.
+            fine = dense_samples(dense, max(now.samples, state.displacement.shape[-1]))
         for _ in range(now.steps):
             if layout.size:
                 state = _dense_step(problem, state, stage, layout, start, now, samples, log)

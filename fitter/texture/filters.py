@@ -58,7 +58,7 @@ def smooth_blur(values: Tensor, sigma: float) -> Tensor:
     Wide blurs run on a smaller grid: what is left after them has no detail to lose.
     """
     rows, columns = values.shape[-3:-1]
-    if sigma >= 8.0 and rows % 2 == 0 and columns % 2 == 0:
+    if sigma >= 4.0 and rows % 2 == 0 and columns % 2 == 0:
         flat = values.movedim(-1, -3).reshape(-1, 1, rows, columns)
         small = functional.avg_pool2d(flat, 2)[:, 0, ..., None]
         # Averaging by 2 and coming back bilinearly blur by 1/4 and 1/2 squared texel themselves.
@@ -101,15 +101,42 @@ def guided_filter(guide: Tensor, values: Tensor, weight: Tensor, radius: int, ep
         [..., H, W, C].
     """
     known = weight[..., None].to(values.dtype)
+    # Centred first: in single precision E[g²] - E[g]² of an offset guide loses the small variances of skin.
+    guide = guide - (guide * known).sum((-3, -2), keepdim=True) / known.sum((-3, -2), keepdim=True).clamp_min(1e-8)
+    slope, offset = _guided_line(guide, values, known, radius, epsilon)
+    return slope * guide + offset
+
+
+def _guided_line(guide: Tensor, values: Tensor, known: Tensor, radius: int, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Smoothed slope and offset of the local lines values = slope * guide + offset, [..., H, W, C] each.
+
+    Lines of wide windows vary slowly: they are fitted on a smaller grid and interpolated (He and Sun 2015).
+    """
+    if radius >= 8 and guide.shape[-3] % 2 == 0 and guide.shape[-2] % 2 == 0:
+        some = _halved(known)
+        divisor = some.clamp_min(1e-8)
+        small = [_halved(item * known) / divisor for item in (guide, values)]
+        slope, offset = _guided_line(*small, some, radius // 2, epsilon)
+        return _doubled(slope), _doubled(offset)
     total = box_blur(known, radius).clamp_min(1e-8)
 
     def mean(item: Tensor) -> Tensor:
         return box_blur(item * known, radius) / total
 
-    # Centred first: in single precision E[g²] - E[g]² of an offset guide loses the small variances of skin.
-    guide = guide - (guide * known).sum((-3, -2), keepdim=True) / known.sum((-3, -2), keepdim=True).clamp_min(1e-8)
     guide_mean, values_mean = mean(guide), mean(values)
     variance = (mean(guide.square()) - guide_mean.square()).clamp_min(0.0)
     slope = (mean(guide * values) - guide_mean * values_mean) / (variance + epsilon)
-    offset = values_mean - slope * guide_mean
-    return mean(slope) * guide + mean(offset)
+    return mean(slope), mean(values_mean - slope * guide_mean)
+
+
+def _halved(values: Tensor) -> Tensor:
+    """[..., H, W, C] averaged over 2 × 2 texels."""
+    rows, columns, channels = values.shape[-3:]
+    return values.reshape(*values.shape[:-3], rows // 2, 2, columns // 2, 2, channels).mean((-4, -2))
+
+
+def _doubled(values: Tensor) -> Tensor:
+    """[..., H, W, C] interpolated to twice the size."""
+    flat = values.reshape(-1, *values.shape[-3:]).movedim(-1, 1)
+    flat = functional.interpolate(flat, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return flat.movedim(1, -1).reshape(*values.shape[:-3], *flat.shape[-2:], values.shape[-1])
