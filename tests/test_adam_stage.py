@@ -151,3 +151,11 @@ def test_the_mean_of_views_shares_identity_and_keeps_expressions():
     assert torch.allclose(mean.identity, torch.full((3,), 1.5))
     assert torch.allclose(mean.expression[:, 0], torch.tensor([0.1, 0.2]))
     assert torch.equal(mean.cam_from_world, state.cam_from_world)
+
+
+def test_a_learning_rate_of_nothing_is_refused():
+    model = small_model()
+    state = known_state(model, (0.0,))
+    plan = stage(("identity",), {"identity_prior": {}}, learning_rates={"identiy": 0.1})
+    with pytest.raises(InputError, match="no parameter 'identiy'"):
+        run_adam_stage(model, state, photograph(model, state), plan, StageContext())

@@ -40,6 +40,8 @@ LEARNING_RATES = {
 ARM_MM = 100.0
 """Lever at which a rotation is measured in mm, so that one learning rate serves both halves of a pose."""
 
+MAPS = ("deformation", "displacement")
+
 REFRESH = 10
 """Steps after which the jaw's vertices and the landmarks' visibility are chosen anew."""
 
@@ -96,15 +98,13 @@ def run_adam_stage(
     inputs = stage_inputs(model, state, observation, context.face_masks, stage.image)
     parameters = free_parameters(state, stage.free)
     fades = {name: fade_border(getattr(state, name).shape[-1], MAP_BORDER, state.identity) for name in MAPS}
-    rates = {**LEARNING_RATES, **stage.learning_rates}
+    rates = _learning_rates(stage)
     optimiser = torch.optim.Adam([{"params": [value], "lr": rates[name]} for name, value in parameters.items()])
     choices = make_choices(inputs, state, inputs.start_vertices)
     before: dict[str, float] = {}
     history: list[float] = []
     for step in range(stage.steps):
-        fall = 0.1 + 0.45 * (1.0 + math.cos(math.pi * step / stage.steps))
-        for group, name in zip(optimiser.param_groups, parameters, strict=True):
-            group["lr"] = rates[name] * fall
+        _set_rates(optimiser, [rates[name] for name in parameters], step / stage.steps)
         current, displacement = assemble(model, state, parameters, fades)
         if step % REFRESH == 0 and step > 0:
             with torch.no_grad():
@@ -128,14 +128,26 @@ def run_adam_stage(
     with torch.no_grad():
         current, displacement = assemble(model, state, parameters, fades)
         scene = build_scene(inputs, choices, current, displacement, levels)
-        after = {name: float(value) for name, value in evaluate(scene, stage.energies).items()}
+        energies = {name: (before[name], float(value)) for name, value in evaluate(scene, stage.energies).items()}
         if "displacement" in parameters:
             current = replace(current, displacement=fuse_displacements(scene))
-    energies = {name: (before[name], after[name]) for name in after}
     return detached(current), StageLog(energies, scene_residuals(scene), len(history))
 
 
-MAPS = ("deformation", "displacement")
+def _set_rates(optimiser: torch.optim.Adam, rates: list[float], done: float) -> None:
+    """Learning rates when the fraction `done` of the stage is over: a cosine from the full rate to a tenth."""
+    fall = 0.1 + 0.45 * (1.0 + math.cos(math.pi * done))
+    for group, rate in zip(optimiser.param_groups, rates, strict=True):
+        group["lr"] = rate * fall
+
+
+def _learning_rates(stage: Stage) -> dict[str, float]:
+    """The stage's own learning rates, and the usual ones for the rest."""
+    unknown = set(stage.learning_rates) - set(LEARNING_RATES)
+    if unknown:
+        place = f"stage '{stage.name}', learning_rates"
+        raise InputError(place, f"no parameter '{min(unknown)}'", ", ".join(LEARNING_RATES), "Correct the name.")
+    return {**LEARNING_RATES, **stage.learning_rates}
 
 
 def free_parameters(state: FaceState, free: tuple[str, ...]) -> dict[str, Tensor]:
