@@ -38,13 +38,13 @@ def _command(name: str) -> Callable[..., object]:
 
         return compare_command
     if name == "landmarks":
-        from fitter.cli.landmarks_options import landmarks_entry
+        from fitter.cli.entries import landmarks_entry
 
         return landmarks_entry
     if name == "doctor":
-        from fitter.cli.doctor import doctor_command
+        from fitter.cli.entries import doctor_entry
 
-        return doctor_command
+        return doctor_entry
     from fitter.cli.model import model_command
 
     return model_command

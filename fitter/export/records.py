@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fitter import __version__
 from fitter.export.cameras import unit_name
 from fitter.result.types import FitResult, StageRecord
 
@@ -71,7 +72,7 @@ def fit_record(result: FitResult) -> dict[str, Any]:
     reference = result.views[result.reference_view]
     return {
         "format": "hrn-fit-1",
-        "version": version_of(DISTRIBUTION) or "unknown",
+        "version": __version__,
         "session": result.session.name,
         "kind": result.session.kind,
         "seed": result.seed,

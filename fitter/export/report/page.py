@@ -10,8 +10,9 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from fitter import __version__
 from fitter.export.cameras import unit_name
-from fitter.export.records import DISTRIBUTION, all_warnings, plain, version_of
+from fitter.export.records import DISTRIBUTION, all_warnings, plain
 from fitter.export.report import pictures
 from fitter.export.report.style import STYLE
 from fitter.result.types import FitResult, StageRecord
@@ -90,7 +91,7 @@ def _head(result: FitResult) -> str:
         ("Size", scale),
         ("Face model", f"{result.model.name}, {result.model.vertex_count:,} points"),
         ("Fine mesh", f"{len(result.dense.triangles):,} triangles"),
-        ("Version", f"{DISTRIBUTION} {version_of(DISTRIBUTION) or 'unknown'}, seed {result.seed}, {result.device}"),
+        ("Version", f"{DISTRIBUTION} {__version__}, seed {result.seed}, {result.device}"),
     )
     items = "".join(f"<li><b>{escape(name)}</b>{escape(str(value))}</li>" for name, value in facts)
     return f'<h1>{escape(result.session.name)}</h1><ul class="facts">{items}</ul>\n'

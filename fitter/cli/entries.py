@@ -1,4 +1,4 @@
-"""Options of `hrn landmarks`."""
+"""Command-line options of `hrn landmarks` and `hrn doctor`, around their Python functions."""
 
 from __future__ import annotations
 
@@ -33,3 +33,14 @@ def landmarks_entry(
         landmarks_command(list(images), provider, model_file, out, draw, device)
     except OSError as error:
         raise output_error(Path(error.filename or out or "."), error) from error
+
+
+def doctor_entry(as_json: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False) -> int:
+    """Tell which models, backends, landmark providers and optional parts are usable here, and what is missing.
+
+    Args:
+        as_json: Print a JSON list instead of a table.
+    """
+    from fitter.cli.doctor import doctor_command
+
+    return doctor_command(as_json)
