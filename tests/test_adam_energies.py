@@ -106,7 +106,7 @@ def test_gradients_agree_with_finite_differences(name, width):
     # A smooth bump to the side and outwards; for colours it stays within the face, whose rim is a constant weight.
     axis = torch.linspace(-1, 1, 16)
     bump = torch.exp(-((axis[:, None] + 0.2) ** 2 + axis[None] ** 2) / width)
-    # The contour energy does not differentiate the row that a point is in (HRN's vectors are horizontal): sideways only.
+    # The contour energy does not differentiate a point's row (HRN's vectors are horizontal): sideways only.
     direction = torch.stack([bump, 0 * bump, 0 * bump] if name == "contour" else [bump, 0.2 * bump, bump])
     start = (0.5 * direction).requires_grad_(True)
     energy(start).backward()

@@ -27,7 +27,8 @@ ALBEDO_SIGMA = 0.15
 """Expected disagreement of model and photograph, relative to the face's brightness: what one standard deviation of the
 albedo prior weighs against."""
 INDEPENDENT_SAMPLES = 20.0
-"""How many independent looks at the skin the face is worth: neighbouring samples err alike, and skin has colours that no basis has."""
+"""How many independent looks at the skin the face is worth: neighbouring samples err alike, and skin has colours that
+no basis has."""
 SHARED_LIMIT = 1.5
 """One light for all views of a rig, unless a light per view leaves a residual smaller by this factor: cameras with
 their own flashes."""

@@ -197,8 +197,8 @@ def render_crops(
 ) -> Render:
     """Render all crops: M1, or M2 with `displacement` [N, S, S] in the normals.
 
-    Silhouettes are not blended unless asked for: the background of a photograph is not known, and a black one would push
-    the outline about. What the outline says goes through the contour energy.
+    Silhouettes are not blended unless asked for: the background of a photograph is not known, and a black one would
+    push the outline about. What the outline says goes through the contour energy.
     """
     model = inputs.model
     views = state.view_count
@@ -211,7 +211,8 @@ def render_crops(
     surface = vertices if vertices.shape[0] in (1, views) else vertices.expand(views, -1, -1)
     intrinsics = inputs.crops.intrinsics(state.intrinsics)
     size = (inputs.crops.size, inputs.crops.size)
-    return render_face(surface, inputs.topology, intrinsics, state.cam_from_world, size, appearance, antialias=antialias)
+    cameras = state.cam_from_world
+    return render_face(surface, inputs.topology, intrinsics, cameras, size, appearance, antialias=antialias)
 
 
 def build_scene(
