@@ -111,7 +111,7 @@ def run_case(case: Case, capture: Path, scan, scan_landmarks, work: Path, device
     comparison = compare_fit(load_fit(out), scan, scan_landmarks=scan_landmarks)
     levels = {}
     for level in ("M0", "M1", "M2"):
-        score = comparison.get(level, case.alignment)
+        score = comparison.get(level, case.alignment).score
         levels[level] = {
             "median_mm": round(float(score.median), 4),
             "mean_mm": round(float(score.mean), 4),
