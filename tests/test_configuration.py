@@ -1,0 +1,130 @@
+"""Configurations: presets, defaults, and one clear line for everything that is not one."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from fitter.errors import InputError
+from fitter.optimise.config import (
+    PRESETS,
+    Maps,
+    Pass,
+    Stage,
+    configuration_from,
+    configuration_to_dict,
+    load_configuration,
+)
+from fitter.optimise.run import SOLVERS, applies
+
+MINIMAL = {"name": "x", "stages": [{"name": "start", "solver": "initialise"}]}
+
+
+def _present() -> list[str]:
+    from importlib import resources
+
+    return [name for name in PRESETS if resources.files("configs").joinpath(f"{name}.yaml").is_file()]
+
+
+@pytest.mark.parametrize("name", _present())
+def test_presets_load_and_survive_a_round_trip(name, tmp_path):
+    preset = load_configuration(name)
+    assert preset.name == name and preset.stages
+    assert all(stage.solver in SOLVERS for stage in preset.stages)
+    path = tmp_path / "same.yaml"
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(configuration_to_dict(preset)))))
+    assert load_configuration(str(path)) == preset
+
+
+def test_the_session_preset_is_there():
+    assert "session" in _present()
+    names = [stage.name for stage in load_configuration("session").stages]
+    assert names.index("start") < names.index("m0") < names.index("m1") < names.index("m2")
+
+
+def test_defaults():
+    configuration = configuration_from(MINIMAL, "here")
+    assert configuration.maps == Maps(deformation=64, displacement=256, texture=1024, dense_levels=1)
+    stage = configuration.stages[0]
+    assert stage.views == "any" and stage.cameras == "any" and stage.free == () and stage.energies == {}
+    assert Pass() == Pass(samples=192, image=512, steps=4)
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"mapz": {}}, "mapz"),
+        ({"maps": {"deformaton": 64}}, "maps.deformaton"),
+        ({"stages": [{"name": "a", "solver": "initialise", "step": 3}]}, "stages.0.step"),
+        ({"stages": [{"name": "a", "solver": "gauss_newton", "passes": [{"sample": 3}]}]}, "stages.0.passes.0.sample"),
+        ({"stages": [{"name": "a", "solver": "newton"}]}, "stages.0.solver"),
+        ({"stages": [{"name": "a", "solver": "gauss_newton", "free": ["pose"]}]}, "stages.0.free.0"),
+        ({"stages": [{"name": "a", "solver": "gauss_newton", "steps": 0}]}, "stages.0.steps"),
+        ({"stages": [{"name": "a", "solver": "gauss_newton", "steps": "many"}]}, "stages.0.steps"),
+        ({"stages": [{"solver": "gauss_newton"}]}, "stages.0.name"),
+        ({"maps": {"displacement": 100_000}}, "maps.displacement"),
+        ({"expression_per_view": "sometimes"}, "expression_per_view"),
+        ({"stages": 3}, "stages"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(change, place):
+    with pytest.raises(InputError) as caught:
+        configuration_from(MINIMAL | change, "fit.yaml")
+    line = str(caught.value)
+    assert line.startswith("fit.yaml: ") and f"'{place}'" in line and "\n" not in line
+
+
+@pytest.mark.parametrize("data", [None, [], "session", 3])
+def test_what_is_no_mapping_is_refused(data):
+    with pytest.raises(InputError):
+        configuration_from(data, "fit.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("name: [unclosed", "not YAML"), ("", "top level"), ("stages: []\n", "'name'"), ("name: x\n", "'stages'")],
+)
+def test_files_that_are_no_configuration(tmp_path, text, words):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_configuration(str(path))
+    assert words in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_text(tmp_path):
+    path = tmp_path / "picture.yaml"
+    path.write_bytes(b"\x89PNG\r\n\xff\xfe\x00")
+    with pytest.raises(InputError, match="cannot be read as text"):
+        load_configuration(str(path))
+
+
+def test_an_unknown_preset_names_the_known_ones():
+    with pytest.raises(InputError, match="session"):
+        load_configuration("sesion")
+
+
+@pytest.mark.parametrize(
+    ("views", "cameras", "expected"),
+    [
+        (1, True, {"any", "one", "known", "one known"}),
+        (1, False, {"any", "one", "unknown"}),
+        (3, True, {"any", "several", "known"}),
+        (3, False, {"any", "several", "unknown", "several unknown"}),
+    ],
+)
+def test_stages_apply_by_views_and_cameras(views, cameras, expected):
+    stages = [
+        Stage("any", "initialise"),
+        Stage("one", "initialise", views="one"),
+        Stage("several", "initialise", views="several"),
+        Stage("known", "initialise", cameras="known"),
+        Stage("unknown", "initialise", cameras="unknown"),
+        Stage("one known", "initialise", views="one", cameras="known"),
+        Stage("several unknown", "initialise", views="several", cameras="unknown"),
+    ]
+    problem = SimpleNamespace(cameras_known=cameras, observation=SimpleNamespace(view_count=views))
+    assert {stage.name for stage in stages if applies(stage, problem)} == expected
