@@ -123,7 +123,13 @@ def load_configuration(name_or_path: str) -> Configuration:
             raise InputError(
                 name_or_path, "no such file", f"a preset ({', '.join(PRESETS)}) or a YAML file", "Check the name."
             )
-        text, where = path.read_text("utf-8"), str(path)
+        where = str(path)
+        try:
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                where, f"a file that cannot be read as text ({error})", "YAML", "Check the file."
+            ) from error
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
