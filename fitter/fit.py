@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,6 +135,14 @@ def build_problem(
     return problem, state
 
 
+def _checksum(*arrays: np.ndarray) -> int:
+    """Of the arrays' contents, to tell them from others by accident, not by intent."""
+    value = 0
+    for array in arrays:
+        value = zlib.crc32(np.ascontiguousarray(array), value)
+    return value
+
+
 def fit_fingerprint(session: Session, model: MorphableModel, configuration: Configuration, seed: int) -> str:
     """What a fit depends on, as one checksum."""
     views = []
@@ -141,9 +150,10 @@ def fit_fingerprint(session: Session, model: MorphableModel, configuration: Conf
         camera = None
         if view.camera is not None:
             camera = [view.camera.intrinsics.tolist(), view.camera.cam_from_world.tolist()]
-        landmarks = None if view.landmarks is None else view.landmarks.points.tolist()
-        mask = None if view.mask is None else float(view.mask.sum())
-        views.append([view.name, view.image.shape, float(view.image.sum(dtype=np.float64)), landmarks, mask, camera])
+        landmarks = view.landmarks
+        marks = None if landmarks is None else [landmarks.scheme, _checksum(landmarks.points, landmarks.confidence)]
+        mask = None if view.mask is None else _checksum(view.mask)
+        views.append([view.name, view.image.shape, _checksum(view.image), marks, mask, camera, view.focal_guess])
     content = [__version__, model.name, model.source, configuration_to_dict(configuration), session.kind, views]
     return fingerprint([*content, session.mm_per_unit, seed])
 
@@ -277,8 +287,8 @@ def plain_warnings(session: Session, problem: Problem, state: FaceState) -> tupl
         )
     if len(session.views) == 1:
         found.append(
-            "One photograph was given: depth comes from the model, outlines and shading, not from parallax. Expect about "
-            "a millimetre of error after alignment, more at the sides."
+            "One photograph was given: depth comes from the model, outlines and shading, not from parallax. Expect "
+            "about a millimetre of error after alignment, more at the sides."
         )
     if not problem.focal_known and len(session.views) == 1:
         found.append("The focal length is not known and was assumed to be that of a portrait lens.")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from fitter.atomic import atomic_path
+from fitter.atomic import write_bytes
 from fitter.model.morphable import LandmarkEmbedding, MorphableModel
 
 FORMAT = "hrn-fitter-model-2"
@@ -49,8 +49,7 @@ def save_model(model: MorphableModel, path: Path) -> None:
         "mediapipe_indices": json.dumps(model.mediapipe_indices),
         "source": json.dumps(model.source, sort_keys=True),
     }
-    with atomic_path(path) as temporary:
-        save_file(tensors, str(temporary), metadata=header)
+    write_bytes(path, save(tensors, metadata=header))
 
 
 def load_cached_model(path: Path) -> MorphableModel | None:

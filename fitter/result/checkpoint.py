@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from fitter.atomic import atomic_path
+from fitter.atomic import write_bytes
 from fitter.hierarchy.face import FaceState
 from fitter.optimise.problem import StageLog
 from fitter.optimise.run import FinishedStage
@@ -26,8 +26,9 @@ def fingerprint(content: object) -> str:
 def save_checkpoint(folder: Path, state: FaceState, finished: list[FinishedStage], key: str) -> None:
     """Keep the state after the stages in `finished`."""
     header = {"key": key, "finished": json.dumps([asdict(stage) for stage in finished])}
-    with atomic_path(folder / NAME) as temporary:
-        save_file({k: v.cpu().contiguous() for k, v in state.tensors().items()}, str(temporary), metadata=header)
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in state.tensors().items()}
+    # Written by ourselves: safetensors' own writer hides a full disk behind an error of its own.
+    write_bytes(folder / NAME, save(tensors, metadata=header))
 
 
 def load_checkpoint(folder: Path, key: str) -> tuple[FaceState, list[FinishedStage]] | None:
@@ -41,11 +42,13 @@ def load_checkpoint(folder: Path, key: str) -> tuple[FaceState, list[FinishedSta
             if header.get("key") != key:
                 return None
             state = FaceState(**{name: file.get_tensor(name) for name in file.keys()})
+        finished = [_finished(entry) for entry in json.loads(header["finished"])]
     except Exception:  # A damaged checkpoint only costs the time to fit again.
         return None
-    finished = []
-    for entry in json.loads(header["finished"]):
-        log = entry["log"]
-        log["energies"] = {name: tuple(pair) for name, pair in log["energies"].items()}
-        finished.append(FinishedStage(entry["name"], entry["seconds"], StageLog(**log)))
     return state, finished
+
+
+def _finished(entry: dict) -> FinishedStage:
+    log = entry["log"]
+    log["energies"] = {name: tuple(pair) for name, pair in log["energies"].items()}
+    return FinishedStage(entry["name"], entry["seconds"], StageLog(**log))
