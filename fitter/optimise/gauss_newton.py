@@ -196,7 +196,7 @@ def _deformation_step(
     sampled = sample_views(state, problem.observation, samples, geometry, problem.topology, now.image)
     terms = compare_views(stage, "consistency", samples, sampled)
     resolution = state.deformation.shape[-1]
-    per_sample = setting(stage, "consistency", "map_weight", 1.0) * (64.0 / samples.resolution) ** 2
+    per_sample = setting(stage, "consistency", "map_weight", 1.0) * (64.0 / samples.resolution) ** 2 * float(sampled.density)
     blocks = deformation_blocks(state, sampled, terms, samples.texel, per_sample)
     sampling = GridSampling.build(resolution, samples.resolution, blocks.matrix.device)
     weights = _map_weights(stage, resolution, 64)
@@ -229,7 +229,7 @@ def _displacement_step(
         points.append(samples.interpolate(base) + direction * amount)
     sampled = sample_views(state, problem.observation, samples, geometry, dense.topology, now.image, points=points)
     terms = compare_views(stage, "consistency", samples, sampled)
-    per_sample = setting(stage, "consistency", "map_weight", 1.0) * (256.0 / samples.resolution) ** 2
+    per_sample = setting(stage, "consistency", "map_weight", 1.0) * (256.0 / samples.resolution) ** 2 * float(sampled.density)
     blocks = displacement_blocks(state, sampled, directions, terms, samples.texel, per_sample)
     weights = _map_weights(stage, resolution, 256)
     step = map_step(state.displacement[None], blocks, sampling, weights)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from fitter.errors import InputError
 from fitter.hierarchy.face import FaceState
 from fitter.optimise.adam import StageContext, run_adam_stage
-from fitter.errors import InputError
 from fitter.optimise.config import Configuration, Stage
 from fitter.optimise.gauss_newton import SETTINGS, run_gauss_newton
 from fitter.optimise.lighting_stage import solve_lighting_and_albedo
@@ -19,6 +21,10 @@ from fitter.optimise.problem import Problem, StageLog
 from fitter.optimise.render_energies import check_settings
 from fitter.optimise.start import run_focal_search, run_initialise
 
+CHOICES = {"mode": ("gain", "lcn"), "around": ("zero", "start")}
+"""Settings of Gauss-Newton energies that are words; all others are numbers."""
+DIVISORS = {"sigma", "sigma_mm", "robust"}
+"""Numbers that must not be zero."""
 NEEDS_MASKS = {"contour", "silhouette"}
 """Energies that compare with a face mask."""
 
@@ -54,6 +60,19 @@ def check_configuration(configuration: Configuration) -> None:
                 raise InputError(
                     place, f"the unknown setting '{unknown[0]}'", ", ".join(sorted(known[energy])), "Correct the key."
                 )
+            _check_values(settings, place)
+
+
+def _check_values(settings: dict[str, Any], place: str) -> None:
+    for key, value in settings.items():
+        if key in CHOICES:
+            good, expected = value in CHOICES[key], " or ".join(CHOICES[key])
+        else:
+            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            good = number and (value > 0 if key in DIVISORS else value >= 0)
+            expected = "a number above 0" if key in DIVISORS else "a number, 0 or above"
+        if not good:
+            raise InputError(place, f"{value!r} for '{key}'", expected, "Correct the value.")
 
 
 def applies(stage: Stage, problem: Problem) -> bool:

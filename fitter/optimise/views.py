@@ -72,6 +72,8 @@ class SampledViews:
     """[N, K, 2] derivative of grey with respect to the full-size pixel."""
     pixels: Tensor
     """[N, K, 2] full-size pixel positions."""
+    density: Tensor
+    """[] how many pixels of the level one sample covers, at most 1: samples beyond the pixels say nothing new."""
 
 
 def angle_weight(cosine: Tensor) -> Tensor:
@@ -140,7 +142,7 @@ def sample_views(
         weights: [N, K] visibility weights of an earlier call to keep, or None to compute them.
         points: World positions [K, 3] per expression row, where they are not on the mesh itself.
     """
-    greys, kept, directions, gradients, positions = [], [], [], [], []
+    greys, kept, directions, gradients, positions, densities = [], [], [], [], [], []
     for view in range(state.view_count):
         row = state.expression_row(view)
         photograph = observation.level(view, longest_side)
@@ -160,9 +162,27 @@ def sample_views(
         gradients.append(gradient)
         directions.append((gradient[:, None] @ jacobian)[:, 0])
         positions.append(pixels)
+        densities.append(pixel_density(samples, pixels * photograph.scale, kept[-1]))
     return SampledViews(
-        torch.stack(greys), torch.stack(kept), torch.stack(directions), torch.stack(gradients), torch.stack(positions)
+        torch.stack(greys),
+        torch.stack(kept),
+        torch.stack(directions),
+        torch.stack(gradients),
+        torch.stack(positions),
+        torch.stack(densities).mean(),
     )
+
+
+def pixel_density(samples: SurfaceSamples, pixels: Tensor, weight: Tensor) -> Tensor:
+    """Pixels that one sample covers, at most 1, in the median over well seen samples; `pixels` [K, 2] of the level."""
+    grid = samples.to_grid(pixels)
+    seen = samples.to_grid((weight > 0.2).to(pixels.dtype))
+    along_u = grid[:-1, 1:] - grid[:-1, :-1]
+    along_v = grid[1:, :-1] - grid[:-1, :-1]
+    area = (along_u[..., 0] * along_v[..., 1] - along_u[..., 1] * along_v[..., 0]).abs()
+    inside = (seen[:-1, :-1] * seen[:-1, 1:] * seen[1:, :-1]) > 0
+    chosen = torch.where(inside, area, torch.full_like(area, float("nan")))
+    return chosen.nanmedian().nan_to_num(1.0).clamp(1e-3, 1.0)
 
 
 def surface_geometry(model: MorphableModel, state: FaceState, topology: MeshTopology) -> list[SurfaceGeometry]:
