@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from importlib import metadata, resources
 
@@ -26,6 +27,7 @@ EYE_PATCH = 0.055
 """Width of the corner of the atlas that holds one eyeball."""
 
 Progress = Callable[[str, float], None]
+_log = logging.getLogger(__name__)
 
 
 def _landmark_table() -> dict:
@@ -57,7 +59,10 @@ def load_open_model(progress: Progress | None = None) -> MorphableModel:
     if cached is not None:
         return cached
     model = build_open_model(progress or (lambda label, fraction: None))
-    save_model(model, path)
+    try:
+        save_model(model, path)
+    except OSError as error:
+        _log.warning("the open model is not cached in %s (%s)", path.parent, error)
     return model
 
 
@@ -96,8 +101,8 @@ def _eye_uv(points: np.ndarray, corner: np.ndarray) -> np.ndarray:
 
 
 def map_importance(mean: np.ndarray, regions: dict[str, np.ndarray], tip: np.ndarray) -> np.ndarray:
-    """[V] wanted size of a millimetre in the map: most at nose and mouth, less away from the face, least where hidden."""
-    distance = np.linalg.norm(mean - (tip + (0.0, 15.0, 0.0)), axis=1)
+    """[V] wanted size of a millimetre in the map: most at nose and mouth, less away from them, least where hidden."""
+    distance = np.linalg.norm(mean - (tip + np.array([0.0, 15.0, 0.0])), axis=1)
     nearness = np.clip(1.0 - (distance - 75.0) / 60.0, 0.0, 1.0)
     nearness = nearness**2 * (3.0 - 2.0 * nearness)
     importance = 0.26 + 0.74 * nearness
