@@ -18,7 +18,7 @@ from fitter.optimise.config import (
     configuration_to_dict,
     load_configuration,
 )
-from fitter.optimise.run import SOLVERS, applies
+from fitter.optimise.run import SOLVERS, applies, check_configuration
 
 MINIMAL = {"name": "x", "stages": [{"name": "start", "solver": "initialise"}]}
 
@@ -34,6 +34,7 @@ def test_presets_load_and_survive_a_round_trip(name, tmp_path):
     preset = load_configuration(name)
     assert preset.name == name and preset.stages
     assert all(stage.solver in SOLVERS for stage in preset.stages)
+    check_configuration(preset)
     path = tmp_path / "same.yaml"
     path.write_text(yaml.safe_dump(json.loads(json.dumps(configuration_to_dict(preset)))))
     assert load_configuration(str(path)) == preset
@@ -128,3 +129,30 @@ def test_stages_apply_by_views_and_cameras(views, cameras, expected):
     ]
     problem = SimpleNamespace(cameras_known=cameras, observation=SimpleNamespace(view_count=views))
     assert {stage.name for stage in stages if applies(stage, problem)} == expected
+
+
+@pytest.mark.parametrize(
+    ("solver", "energies", "words"),
+    [
+        ("gauss_newton", {"landmrk": {"weight": 1.0}}, ("landmrk", "landmark")),
+        ("gauss_newton", {"landmark": {"wieght": 1.0}}, ("wieght", "weight")),
+        ("focal_search", {"consistency": {"low_pass": 1.0}}, ("low_pass", "lowpass")),
+        ("adam", {"photometrc": {"weight": 1.0}}, ("photometrc", "photometric")),
+        ("initialise", {"landmark": {"weight": 1.0}}, ("landmark", "initialise")),
+        ("gauss_newton", {"landmark": {"weight": "heavy"}}, ("'heavy'", "weight", "a number")),
+        ("gauss_newton", {"landmark": {"weight": -1.0}}, ("-1.0", "weight")),
+        ("gauss_newton", {"landmark": {"sigma_mm": 0}}, ("sigma_mm", "above 0")),
+        ("gauss_newton", {"consistency": {"sigma": float("nan")}}, ("nan", "sigma")),
+        ("gauss_newton", {"consistency": {"mode": "lcm"}}, ("'lcm'", "gain or lcn")),
+        ("gauss_newton", {"expression_prior": {"around": "begin"}}, ("'begin'", "zero or start")),
+    ],
+)
+def test_energies_and_settings_that_a_solver_does_not_have(solver, energies, words):
+    """A misspelt energy must not silently be left out of the fit."""
+    configuration = configuration_from(
+        MINIMAL | {"stages": [{"name": "second look", "solver": solver, "energies": energies}]}, "fit.yaml"
+    )
+    with pytest.raises(InputError) as caught:
+        check_configuration(configuration)
+    line = str(caught.value)
+    assert "second look" in line and all(word in line for word in words) and "\n" not in line

@@ -178,6 +178,15 @@ def test_a_second_load_reads_the_file(open_model, monkeypatch, tmp_path):
     assert load_cached_model(open_model_path()) is not None
 
 
+def test_a_cache_that_cannot_be_written_is_said_and_does_without(open_model, monkeypatch, tmp_path, caplog):
+    blocked = tmp_path / "file"
+    blocked.write_text("where the folder should be")
+    monkeypatch.setenv("HRN_CACHE", str(blocked))
+    monkeypatch.setattr(open_model_module, "build_open_model", lambda progress: open_model)
+    assert load_open_model() is open_model
+    assert "not cached" in caplog.text
+
+
 def test_proportions(open_model):
     """The mouth is about half as wide as the outer eye corners are apart."""
     points = open_model.landmarks(open_model.mean)

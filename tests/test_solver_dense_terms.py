@@ -26,8 +26,7 @@ from fitter.optimise.parameters import (
     take_step,
     world_points,
 )
-from fitter.optimise.views import SampledViews
-from tests.test_solver_parameters import MODEL, some_points, toy_state
+from tests.test_solver_parameters import MODEL, sampled_views, some_points, toy_state
 
 
 def _expression_problem(seed: int, size: int = 9):
@@ -184,7 +183,7 @@ def test_consistency_equations_are_the_sum_over_samples():
     count, size = 68, 10
     texels = torch.randperm(size * size, generator=random)[:count]
     pixels, gradient = draw(2, count, 2) * 50, draw(2, count, 2)
-    sampled = SampledViews(draw(2, count), draw(2, count).abs(), draw(2, count, 3), gradient, pixels)
+    sampled = sampled_views(direction_cam=draw(2, count, 3), pixel_gradient=gradient, pixels=pixels)
     terms = ConsistencyTerms(
         draw(2, size, size), draw(2, size, size), draw(2, size, size).abs() + 0.1, torch.tensor(0.0), torch.tensor(0.0)
     )

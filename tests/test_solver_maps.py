@@ -21,8 +21,7 @@ from fitter.optimise.map_solver import (
     map_step,
     world_directions,
 )
-from fitter.optimise.views import SampledViews
-from tests.test_solver_parameters import toy_state
+from tests.test_solver_parameters import sampled_views, toy_state
 
 R, S = 8, 20
 CPU = torch.device("cpu")
@@ -144,8 +143,7 @@ def _sampled(count: int = 30, size: int = 7):
         torch.tensor(0.0),
     )
     texels = torch.randperm(size * size, generator=torch.Generator().manual_seed(0))[:count]
-    unused = _random(2, count)
-    return terms, texels, SampledViews(unused, unused.abs(), _random(2, count, 3, seed=4), unused[..., None], unused)
+    return terms, texels, sampled_views(direction_cam=_random(2, count, 3, seed=4))
 
 
 def test_deformation_blocks_against_a_loop():

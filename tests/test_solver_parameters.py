@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -20,6 +20,7 @@ from fitter.optimise.parameters import (
     take_step,
     world_points,
 )
+from fitter.optimise.views import SampledViews
 from tests.factories import toy_camera, toy_model
 
 MODEL = toy_model()
@@ -58,6 +59,11 @@ def toy_state(rows: int = 2) -> FaceState:
         world_from_model=turned((0.2, -0.1, 0.3), (12.0, -7.0, -40.0)),
         deformation=torch.randn(3, 8, 8, generator=random, dtype=torch.float64),
     )
+
+
+def sampled_views(**given: torch.Tensor) -> SampledViews:
+    """What views see, with ones for what a test does not care about."""
+    return SampledViews(**{f.name: given.get(f.name, torch.ones(())) for f in fields(SampledViews)})
 
 
 def some_points(state: FaceState):
