@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from fitter.hierarchy.grid import (
+    DENSE_LIMIT,
     AxisInterpolation,
     GridSampling,
     bilaplacian,
@@ -53,9 +55,12 @@ def test_adjoint_is_the_transpose(coarse, fine, dimension):
     assert torch.allclose((axis.apply(x, dimension) * y).sum(), (x * axis.adjoint(y, dimension)).sum(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize(("resolution", "samples"), [(6, 6), (6, 17), (9, 5)])
-def test_grid_sampling_adjoint_and_diagonal(resolution, samples):
+def test_grid_sampling_adjoint_and_diagonal(resolution, samples, dense):
+    """Small maps are sampled by a matrix, large ones by gathering: either way the adjoint is the transpose."""
     sampling = GridSampling.build(resolution, samples, CPU, torch.float64)
+    sampling = sampling if dense else replace(sampling, matrix=None)
     basis = torch.eye(resolution**2, dtype=torch.float64).view(-1, resolution, resolution)
     matrix = sampling.apply(basis).flatten(1).T
     weight = _random(samples, samples).abs()
@@ -72,6 +77,14 @@ def test_grid_sampling_and_sample_map_agree():
     v, u = torch.meshgrid(centre, centre, indexing="ij")
     values = sample_map(grid, torch.stack([u, v], -1).view(-1, 2))
     assert torch.allclose(values.T.view(3, 19, 19), fine, atol=1e-12)
+
+
+def test_large_maps_are_sampled_alike():
+    grid = _random(DENSE_LIMIT + 2, DENSE_LIMIT + 2)
+    sampling = GridSampling.build(DENSE_LIMIT + 2, 40, CPU, torch.float64)
+    assert sampling.matrix is None
+    matrix = _matrix(sampling.axis)
+    assert torch.allclose(sampling.apply(grid), matrix @ grid @ matrix.T, atol=1e-12)
 
 
 def test_row_zero_of_a_map_is_v_zero():
