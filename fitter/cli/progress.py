@@ -59,8 +59,9 @@ class FitProgress:
 
     def phase(self, name: str) -> None:
         """A part without steps has begun."""
-        for task in self.tasks.values():
-            self.bars.stop_task(task)
+        for task in self.bars.tasks:
+            self.bars.update(task.id, completed=task.total)
+            self.bars.stop_task(task.id)
         self.tasks[name] = self.bars.add_task(name, total=1, note="")
 
     def phase_fraction(self, name: str, fraction: float) -> None:
