@@ -254,6 +254,20 @@ def test_an_interrupted_fit_goes_on_where_it_stopped(inputs, finished, tmp_path,
     assert again == ["m1", "m1"] and _checksums(out) == _checksums(finished)
 
 
+def test_progress_has_a_bar_for_each_stage_and_phase():
+    """What is over is full, also a stage that stopped early and a phase without steps."""
+    from fitter.cli.progress import FitProgress
+
+    with FitProgress() as shown:
+        for step in range(1, 4):
+            shown.step("m0", step, 12, 5.0)
+        shown.phase("fusing")
+        shown.phase("writing")
+        shown.phase_fraction("writing", 0.25)
+        bars = {task.description: task.percentage for task in shown.bars.tasks}
+    assert bars == {"m0": 100.0, "fusing": 100.0, "writing": 25.0}
+
+
 def test_report_and_smoke_of_model(inputs, tmp_path, capsys):
     assert fit(inputs, tmp_path / "out", "--report") == 0
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
