@@ -28,6 +28,8 @@ from fitter.result.build import dense_mesh, fuse_maps, reference_view, view_resu
 from fitter.result.checkpoint import fingerprint, load_checkpoint, save_checkpoint
 from fitter.result.types import FitResult, StageRecord
 
+LEAST_LANDMARKS = 6
+"""Points inside the face from which a head can be placed."""
 PORTRAIT_FOCAL = 2.7
 """Focal length of one uncalibrated photograph without EXIF, in units of its longer side: a portrait lens."""
 
@@ -44,11 +46,11 @@ class FitOptions:
     on_phase: Callable[[str], None] = field(default=lambda name: None)
 
 
-def observe(session: Session, model: MorphableModel, device: str) -> Observation:
-    """Bring a session's photographs and landmarks to the device.
+def session_landmarks(session: Session, model: MorphableModel) -> tuple[np.ndarray, np.ndarray, str]:
+    """Points [N, L, 2], confidence [N, L] and scheme of a session's landmarks, as the model has them.
 
     Raises:
-        InputError: A view has no landmarks, or the views' schemes differ.
+        InputError: A view has no landmarks, too few are trusted, or the views' schemes differ.
     """
     missing = [view.name for view in session.views if view.landmarks is None]
     if missing:
@@ -76,6 +78,13 @@ def observe(session: Session, model: MorphableModel, device: str) -> Observation
             )
         chosen = list(model.mediapipe_indices)
         points, confidence, scheme = points[:, chosen], confidence[:, chosen], "mediapipe"
+    _check_enough(session, confidence[:, 17:] if scheme == "ibug68" else confidence)
+    return points, confidence, scheme
+
+
+def observe(session: Session, model: MorphableModel, device: str) -> Observation:
+    """Bring a session's photographs and landmarks to the device; raises as `session_landmarks` does."""
+    points, confidence, scheme = session_landmarks(session, model)
     masks = tuple(None if view.mask is None else torch.from_numpy(view.mask).to(device) for view in session.views)
     pyramids = tuple(
         build_pyramid(torch.from_numpy(view.image).to(device), mask)
@@ -88,6 +97,22 @@ def observe(session: Session, model: MorphableModel, device: str) -> Observation
         landmark_scheme=scheme,
         masks=masks,
     )
+
+
+def _check_enough(session: Session, confidence: np.ndarray) -> None:
+    """Refuse landmarks [N, L] (without the jaw line) that cannot place a head."""
+    trusted = confidence > 0
+    if session.calibrated and len(session.views) > 1:
+        found, where = int((trusted.sum(0) > 1).sum()), "points in two views"
+    else:
+        found, where = int(trusted.sum(1).min()), "points in every view"
+    if found < LEAST_LANDMARKS:
+        raise InputError(
+            session.name,
+            f"{found} landmarks inside the face with a confidence above 0",
+            f"at least {LEAST_LANDMARKS} {where}",
+            "Look at them with: hrn landmarks, or leave the photograph out.",
+        )
 
 
 def _cameras(session: Session, device: str) -> tuple[Tensor, Tensor]:

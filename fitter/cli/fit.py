@@ -46,7 +46,7 @@ def fit_command(
         photographs: A folder, or photographs; landmarks, masks and cameras lie beside them.
         out: Folder for the result; by default NAME-fit in the current folder.
         builtin: Fit this built-in photograph instead.
-        config: `auto` (photo for one view, session for several), a preset (session, photo, draft, mv_hrn), or a YAML file.
+        config: `auto` (photo for one view, else session), a preset (session, photo, draft, mv_hrn) or a YAML file.
         model: `open`, or the path of a BFM or ICT-FaceKit model.
         unit: Unit of the cameras' world.
         cameras: Camera file or COLMAP folder; `none` ignores cameras that lie beside the photographs.
@@ -154,7 +154,7 @@ def _run(
 ) -> int:
     from fitter.cli.progress import FitProgress, model_progress
     from fitter.export.folder import is_complete, write_result
-    from fitter.fit import FitOptions, fit_fingerprint, fit_session
+    from fitter.fit import FitOptions, fit_fingerprint, fit_session, session_landmarks
     from fitter.model.load import load_model
 
     for warning in session.warnings:
@@ -163,6 +163,7 @@ def _run(
         print(f"skipped {name}: {reason}")
     with model_progress() as progress:
         model = load_model(model_name, progress)
+    session_landmarks(session, model)  # What cannot be fitted is refused before anything is written.
     key = fit_fingerprint(session, model, configuration, seed)
     if _already_done(folder, key, again):
         print(f"{folder} holds this fit already; --again fits once more.")
@@ -188,9 +189,8 @@ def _run(
     for warning in result.warnings:
         print(f"note: {warning}")
     shown = "report.html" if report else "face.obj"
-    print(
-        f"{session.name}: {len(session.views)} view(s) fitted in {time.perf_counter() - began:.1f} s -> {folder / shown}"
-    )
+    seconds = time.perf_counter() - began
+    print(f"{session.name}: {len(session.views)} view(s) fitted in {seconds:.1f} s -> {folder / shown}")
     return 0
 
 
