@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,17 @@ def test_options_that_cannot_be(inputs, tmp_path, capsys, more, named):
     assert not (tmp_path / "out").exists()
 
 
+def test_landmarks_that_nobody_trusts(inputs, tmp_path, capsys):
+    folder = tmp_path / "doubted"
+    shutil.copytree(inputs["session"], folder)
+    for path in folder.glob("*.pts"):
+        points = [[float(value) for value in line.split()] for line in path.read_text().splitlines()[3:-1]]
+        path.with_suffix(".json").write_text(json.dumps({"points": points, "confidence": [0.0] * 68}))
+        path.unlink()
+    assert fit({**inputs, "session": str(folder)}, tmp_path / "out") == 2
+    assert "0 landmarks" in one_line(capsys) and not (tmp_path / "out").exists()
+
+
 def test_a_fit_leaves_a_whole_folder(finished):
     assert is_complete(finished)
     assert not (finished / NAME).exists() and not list(finished.glob(".*"))
@@ -214,8 +226,6 @@ def test_an_output_that_cannot_be_written(inputs, tmp_path, capsys, monkeypatch,
 
 
 def test_a_disk_that_is_nearly_full(inputs, tmp_path, capsys, monkeypatch):
-    import shutil
-
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     assert fit(inputs, tmp_path / "out") == 2

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from fitter.errors import InputError
 from fitter.fit import FitOptions, build_problem
 from fitter.hierarchy.face import m0_vertices, m1_vertices
 from fitter.model.morphable import MorphableModel
@@ -86,3 +87,26 @@ def test_views_without_cameras(face, open_model):
     # The true focal length is 1.9 times the side; one pass at half size comes within a fifth of it.
     assert float(state.intrinsics[0, 0, 0]) / 320 == pytest.approx(1.9, rel=0.2)
     assert _similarity_error(open_model, face, m0_vertices(open_model, state)) < 0.8
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_too_few_landmarks_are_refused(face, open_model, calibrated):
+    """The jaw line slides and does not count; a calibrated rig needs points that two views share."""
+
+    def session(*kept: int):
+        views = []
+        for view, count in zip(face.session.views, kept, strict=True):
+            confidence = np.zeros(68)
+            confidence[: 17 + count] = 1.0
+            camera = view.camera if calibrated else None
+            views.append(replace(view, camera=camera, landmarks=replace(view.landmarks, confidence=confidence)))
+        return replace(face.session, views=tuple(views))
+
+    configuration = reduced({}, ("start",))
+    with pytest.raises(InputError, match="5 landmarks"):
+        build_problem(session(5, 5, 5), open_model, configuration, FitOptions())
+    with pytest.raises(InputError, match="0 landmarks"):
+        build_problem(session(0, 0, 51), open_model, configuration, FitOptions())
+    build_problem(session(6, 6, 6), open_model, configuration, FitOptions())
+    if calibrated:
+        build_problem(session(0, 6, 51), open_model, configuration, FitOptions())
