@@ -30,8 +30,8 @@ from torch import Tensor
 
 from fitter.camera import clip_from_camera
 from fitter.kernels import choose_backend
+from fitter.kernels.topology import MeshTopology
 from fitter.render.operations import antialias, interpolate, rasterize, sample_texture
-from fitter.render.topology import MeshTopology
 
 GRID = 189
 TEXTURE = 512

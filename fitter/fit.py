@@ -13,20 +13,21 @@ import torch
 from torch import Tensor
 
 from fitter import __version__
-from fitter.capture.face_mask import face_masks_for
 from fitter.capture.types import Session
 from fitter.errors import InputError
+from fitter.face_masks import face_masks_for
 from fitter.hierarchy.dense import dense_surface
 from fitter.hierarchy.face import FaceState, initial_state, m0_vertices, m1_vertices
+from fitter.hierarchy.grid import sample_map
+from fitter.kernels.topology import MeshTopology
 from fitter.model.morphable import MorphableModel
 from fitter.optimise.config import Configuration, configuration_to_dict
 from fitter.optimise.observation import Observation, build_pyramid
 from fitter.optimise.problem import Problem
 from fitter.optimise.run import FinishedStage, check_configuration, run_stages
-from fitter.render.topology import MeshTopology
 from fitter.result.build import dense_mesh, fuse_maps, reference_view, view_results
 from fitter.result.checkpoint import fingerprint, load_checkpoint, save_checkpoint
-from fitter.result.types import FitResult, StageRecord
+from fitter.result.types import FitResult, StageRecord, ViewResult
 
 LEAST_LANDMARKS = 6
 """Points inside the face from which a head can be placed."""
@@ -269,6 +270,9 @@ def assemble(
 
     similarity = state.world_from_model.clone()
     similarity[:3, :3] *= state.log_scale.exp()
+    views = view_results(problem, tuple(view.name for view in session.views), state)
+    face = sample_map(fused.confidence[None], model.atlas_uv[model.regions["face"]])
+    face_confidence = float(face.mean())
     stages = tuple(
         StageRecord(s.name, s.log.steps, s.seconds, s.log.energies, s.log.residuals, s.log.note) for s in finished
     )
@@ -280,7 +284,7 @@ def assemble(
         device=options.device,
         metric=problem.metric,
         mm_per_unit=_mm_per_unit(session, state),
-        views=view_results(problem, tuple(view.name for view in session.views), state),
+        views=views,
         reference_view=reference,
         identity=array(state.identity),
         albedo=array(state.albedo),
@@ -297,14 +301,33 @@ def assemble(
         confidence=array(fused.confidence),
         map_valid=array(fused.valid),
         stages=stages,
-        warnings=session.warnings + plain_warnings(session, problem, state),
+        warnings=session.warnings + plain_warnings(session, problem, state, views, face_confidence),
         timings={s.name: s.seconds for s in finished},
     )
 
 
-def plain_warnings(session: Session, problem: Problem, state: FaceState) -> tuple[str, ...]:
+LANDMARK_DOUBT = 0.09
+"""Mean distance of landmarks, in eye distances, from which on a view is worth a look."""
+OVERLAP_DOUBT = 0.35
+"""Mean confidence of the face's texels below which several views hardly overlap."""
+
+
+def plain_warnings(
+    session: Session, problem: Problem, state: FaceState, views: tuple[ViewResult, ...], face_confidence: float
+) -> tuple[str, ...]:
     """What a user should know about this fit, in plain sentences."""
     found = []
+    for view in views:
+        if view.landmark_error is not None and view.landmark_error > LANDMARK_DOUBT:
+            found.append(
+                f"The landmarks of {view.name} lie {100 * view.landmark_error:.0f} % of the eye distance from the fit: "
+                "look whether they belong to this face and are in the usual order."
+            )
+    if len(session.views) > 1 and face_confidence < OVERLAP_DOUBT:
+        found.append(
+            "Hardly any of the face is seen well by two photographs (dark, clipped, masked out or too far apart): the "
+            "shape is mostly the model's guess."
+        )
     if not problem.metric:
         found.append(
             "The unit of the cameras is not known: the result's millimetres rest on the average size of a head, so "

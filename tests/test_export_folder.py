@@ -15,8 +15,8 @@ from fitter.errors import InputError
 from fitter.export import folder as folder_module
 from fitter.export.folder import is_complete, write_result
 from fitter.export.meshes import whole_head
-from fitter.export.obj import read_obj
 from fitter.export.records import json_bytes
+from fitter.obj import read_obj
 from fitter.result.types import DenseMesh
 from tests.factories import toy_result
 

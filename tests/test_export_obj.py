@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fitter.errors import InputError
-from fitter.export.obj import ObjMaterial, ObjMesh, decimals_for, format_mtl, format_obj, read_obj, write_obj
+from fitter.obj import ObjMaterial, ObjMesh, decimals_for, format_mtl, format_obj, read_obj, write_obj
 
 
 def _grid(side: int) -> ObjMesh:

@@ -10,6 +10,7 @@ import torch
 
 from fitter.camera import project, transform_points
 from fitter.hierarchy.face import FaceState
+from fitter.kernels.topology import MeshTopology
 from fitter.optimise import start as start_module
 from fitter.optimise.config import Configuration, Stage
 from fitter.optimise.gauss_newton import landmark_points
@@ -18,7 +19,6 @@ from fitter.optimise.observation import Observation, build_pyramid
 from fitter.optimise.parameters import world_points
 from fitter.optimise.problem import Problem, StageLog
 from fitter.optimise.start import FOCAL_CANDIDATES, _parabola_minimum, run_focal_search, run_initialise
-from fitter.render.topology import MeshTopology
 from tests.test_solver_parameters import MODEL, toy_state, turned
 
 FACE = MODEL.landmarks(MODEL.mean)

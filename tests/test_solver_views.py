@@ -9,6 +9,7 @@ import torch
 
 from fitter.camera import project, transform_points
 from fitter.hierarchy.samples import surface_samples
+from fitter.kernels.topology import MeshTopology
 from fitter.optimise.observation import GREY, Observation, build_pyramid, sample_image
 from fitter.optimise.views import (
     angle_weight,
@@ -17,7 +18,6 @@ from fitter.optimise.views import (
     surface_geometry,
     visibility,
 )
-from fitter.render.topology import MeshTopology
 from tests.test_solver_parameters import MODEL, toy_state, turned
 
 HEIGHT, WIDTH = 320, 256

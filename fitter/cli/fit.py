@@ -165,7 +165,7 @@ def _run(
         model = load_model(model_name, progress)
     session_landmarks(session, model)  # What cannot be fitted is refused before anything is written.
     key = fit_fingerprint(session, model, configuration, seed)
-    if _already_done(folder, key, again):
+    if _already_done(folder, key, again, report):
         print(f"{folder} holds this fit already; --again fits once more.")
         return 0
     began = time.perf_counter()
@@ -194,7 +194,7 @@ def _run(
     return 0
 
 
-def _already_done(folder: Path, key: str, again: bool) -> bool:
+def _already_done(folder: Path, key: str, again: bool, report: bool) -> bool:
     """Whether the folder holds this very fit; another fit in it is refused."""
     from fitter.export.folder import is_complete
 
@@ -211,7 +211,7 @@ def _already_done(folder: Path, key: str, again: bool) -> bool:
             "an empty folder or the same fit",
             "Choose another --out, or fit over it with --again.",
         )
-    return True
+    return (folder / "report.html").is_file() or not report
 
 
 def _prepare(folder: Path, key: str, configuration, again: bool) -> None:
@@ -228,12 +228,12 @@ def _prepare(folder: Path, key: str, configuration, again: bool) -> None:
         if again:
             (folder / MARKER).unlink(missing_ok=True)
             (folder / NAME).unlink(missing_ok=True)
-        write_text(folder / RUN_FILE, json.dumps({"key": key}, indent=1) + "\n")
-        plain = json.loads(json.dumps(configuration_to_dict(configuration)))
-        write_text(folder / "configuration.yaml", yaml.safe_dump(plain, sort_keys=False))
         if shutil.disk_usage(folder).free < 50_000_000:
             raise InputError(
                 folder, "less than 50 MB of space left", "space for the result", "Free some space, then run again."
             )
+        write_text(folder / RUN_FILE, json.dumps({"key": key}, indent=1) + "\n")
+        plain = json.loads(json.dumps(configuration_to_dict(configuration)))
+        write_text(folder / "configuration.yaml", yaml.safe_dump(plain, sort_keys=False))
     except OSError as error:
         raise output_error(folder, error) from error

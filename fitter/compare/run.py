@@ -16,7 +16,7 @@ from fitter.compare.start import FitFace, initial_alignment
 from fitter.compare.surface import Surface
 from fitter.errors import InputError
 from fitter.export.normals import vertex_normals
-from fitter.export.obj import read_obj
+from fitter.obj import read_obj
 
 LEVELS = (("M0", "m0.obj"), ("M1", "face.obj"), ("M2", "dense.obj"))
 ALIGNMENTS = ("raw", "rigid", "similarity")

@@ -10,7 +10,7 @@ import numpy as np
 
 from fitter.errors import InputError
 from fitter.export.normals import vertex_normals
-from fitter.export.obj import read_obj
+from fitter.obj import read_obj
 
 MM_PER_UNIT = {"mm": 1.0, "cm": 10.0, "m": 1000.0}
 NOSE_TIP = 30

@@ -14,12 +14,13 @@ from fitter.errors import InputError
 from fitter.export import cameras, meshes, records
 from fitter.export.gltf import build_glb
 from fitter.export.maps import map_files
-from fitter.export.obj import decimals_for, format_mtl, format_obj
 from fitter.export.patches import with_painted_patches
+from fitter.obj import decimals_for, format_mtl, format_obj
 from fitter.result.types import FitResult
 
 MARKER = "done.json"
 """Written last: its presence says that the folder is complete."""
+REPORT = "report.html"
 UNSTABLE = ("timings.json",)
 """Files that differ between equal runs; the marker names them without a checksum."""
 
@@ -102,6 +103,8 @@ def write_result(
         folder.mkdir(parents=True, exist_ok=True)
         # A stale marker must not vouch for a mixture of old and new files.
         (folder / MARKER).unlink(missing_ok=True)
+        if not report:
+            (folder / REPORT).unlink(missing_ok=True)
     except OSError as error:
         raise output_error(folder, error) from error
     write = _Writer(folder)
@@ -121,7 +124,7 @@ def write_result(
         from fitter.export.report import build_report
 
         tell("report", 0.55)
-        write("report.html", build_report(result))
+        write(REPORT, build_report(result))
     write("timings.json", records.json_bytes(records.timing_record(result, time.perf_counter() - start)))
     write_marker(write)
     tell("done", 1.0)

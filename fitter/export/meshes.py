@@ -10,8 +10,8 @@ from scipy.spatial import cKDTree
 
 from fitter.export.colour import srgb_encode
 from fitter.export.normals import vertex_normals
-from fitter.export.obj import ObjMaterial, ObjMesh
 from fitter.model.morphable import MorphableModel
+from fitter.obj import ObjMaterial, ObjMesh
 from fitter.result.types import FitResult
 
 MATERIAL_LIBRARY = "face.mtl"

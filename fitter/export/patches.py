@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from fitter.export.meshes import in_atlas, textured_triangles, vertex_colours
+from fitter.kernels.topology import MeshTopology
 from fitter.render.operations import interpolate, rasterize
-from fitter.render.topology import MeshTopology
 from fitter.result.types import FitResult
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from fitter.hierarchy.grid import sample_map
 from fitter.hierarchy.samples import SurfaceSamples, rasterise_atlas
 from fitter.kernels.surface import vertex_normals
+from fitter.kernels.topology import MeshTopology
 from fitter.model.morphable import MorphableModel
 from fitter.model.subdivide import loop_subdivision, midpoint_subdivision
-from fitter.render.topology import MeshTopology
 
 
 @dataclass(frozen=True, eq=False)

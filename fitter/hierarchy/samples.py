@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fitter.kernels.topology import MeshTopology
 from fitter.model.morphable import MorphableModel
 from fitter.render.operations import rasterize
-from fitter.render.topology import MeshTopology
 
 
 @dataclass(frozen=True)

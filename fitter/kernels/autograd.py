@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 if TYPE_CHECKING:
-    from fitter.render.topology import MeshTopology
+    from fitter.kernels.topology import MeshTopology
 
 
 class _Rasterize(torch.autograd.Function):

@@ -21,7 +21,7 @@ from .registry import available_backends, load_backend
 from .torch_reference.raster import rasterize as reference_rasterize
 
 if TYPE_CHECKING:
-    from fitter.render.topology import MeshTopology
+    from fitter.kernels.topology import MeshTopology
 
 MAX_TRIANGLES = 2**24  # nvdiffrast hands triangle numbers over as float32
 
@@ -61,7 +61,7 @@ def find_conventions(device: torch.device) -> Conventions:
     Raises:
         MissingPartError: If no mapping fits, that is, if this nvdiffrast is not the one documented.
     """
-    from fitter.render.topology import MeshTopology
+    from fitter.kernels.topology import MeshTopology
 
     clip = torch.tensor([[[-0.9, -0.7, 0.0, 1.0], [0.8, -0.5, 0.0, 1.0], [-0.4, 0.3, 0.0, 1.0]]], device=device)
     topology = MeshTopology.from_triangles(torch.tensor([[0, 1, 2]], device=device))

@@ -10,7 +10,7 @@ from torch import Tensor
 from .registry import choose_backend, load_backend
 
 if TYPE_CHECKING:
-    from fitter.render.topology import MeshTopology
+    from fitter.kernels.topology import MeshTopology
 
 
 def vertex_normals(vertices: Tensor, topology: MeshTopology, backend: str | None = None) -> Tensor:

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from fitter.errors import InputError
-from fitter.export.obj import ObjMesh, read_obj
 from fitter.model.foreign import PartialModel, Progress, check_size, files_checksum, oriented_outwards
+from fitter.obj import ObjMesh, read_obj
 
 NEUTRAL_FILE = "generic_neutral_mesh.obj"
 FOLDER = "FaceXModel"

@@ -17,7 +17,7 @@ from fitter.optimise.crops import Crops, resample
 
 @dataclass(frozen=True)
 class FaceOutline:
-    """A face mask of one photograph and how far its two sides can be trusted (see `fitter.capture.face_mask`)."""
+    """A face mask of one photograph and how far its two sides can be trusted (see `fitter.face_masks`)."""
 
     mask: Tensor
     """[H, W] in [0, 1]; the outline is its 0.5 level."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from fitter.kernels.topology import MeshTopology
 from fitter.model.morphable import MorphableModel
 from fitter.optimise.config import Configuration, Stage
 from fitter.optimise.observation import Observation
-from fitter.render.topology import MeshTopology
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,12 +11,11 @@ from fitter.camera import clip_from_camera, transform_points
 from fitter.hierarchy.face import FaceState, m1_vertices
 from fitter.hierarchy.samples import SurfaceSamples
 from fitter.kernels.surface import vertex_normals
+from fitter.kernels.topology import MeshTopology
 from fitter.model.morphable import MorphableModel
 from fitter.optimise.observation import Observation, Photograph, sample_image
 from fitter.optimise.parameters import pixel_jacobian
 from fitter.render.operations import interpolate, rasterize
-from fitter.render.topology import MeshTopology
-
 
 DEPTH_SIDE = 384
 """Side of the square depth image that visibility is tested in, px."""

@@ -1,12 +1,13 @@
 """The differentiable renderer: rasterize, interpolate, texture, silhouettes; shading; one function for a face."""
 
+from fitter.kernels.topology import MeshTopology
+
 from .detail_normals import detail_normals, displacement_gradient_map, vertex_tangents
 from .fragments import Fragments
 from .lighting import solve_lighting
 from .operations import antialias, interpolate, rasterize, sample_texture, uv_footprint
 from .scene import Appearance, Render, clip_positions, render_face, visible_depth
 from .shading import shade, spherical_harmonics
-from .topology import MeshTopology
 
 __all__ = [
     "Appearance",

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from .topology import MeshTopology
+from fitter.kernels.topology import MeshTopology
 
 
 def displacement_gradient_map(displacement_map: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from fitter.kernels.registry import choose_backend, load_backend
+from fitter.kernels.topology import MeshTopology
 
 from .fragments import Fragments
-from .topology import MeshTopology
 
 
 def rasterize(clip: Tensor, topology: MeshTopology, size: tuple[int, int], backend: str | None = None) -> Fragments:

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from fitter.camera import clip_from_camera, transform_points
 from fitter.kernels.surface import vertex_normals
+from fitter.kernels.topology import MeshTopology
 
 from .detail_normals import detail_normals, displacement_gradient_map, vertex_tangents
 from .fragments import Fragments
 from .operations import antialias as antialias_silhouettes
 from .operations import interpolate, rasterize, sample_texture, uv_footprint
 from .shading import shade
-from .topology import MeshTopology
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,8 +9,8 @@ import torch
 
 from fitter.camera import Camera, clip_from_camera
 from fitter.export.colour import srgb_encode, to_bytes
+from fitter.kernels.topology import MeshTopology
 from fitter.render.operations import interpolate, rasterize
-from fitter.render.topology import MeshTopology
 
 CLAY = np.array([0.46, 0.44, 0.42], np.float32)
 """Linear RGB of the clay."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from . import antialias, raster, sampling, surface
 
 if TYPE_CHECKING:
-    from fitter.render.topology import MeshTopology
+    from fitter.kernels.topology import MeshTopology
 
 _scratch = threading.local()
 _NO_LEVELS = np.empty((0, 0), np.float32)

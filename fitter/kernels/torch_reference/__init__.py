@@ -11,7 +11,7 @@ from .antialias import antialias as _antialias
 from .raster import rasterize as _rasterize
 
 if TYPE_CHECKING:
-    from fitter.render.topology import MeshTopology
+    from fitter.kernels.topology import MeshTopology
 
 
 class Backend:

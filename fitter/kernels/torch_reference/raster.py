@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from fitter.render.topology import MeshTopology
+    from fitter.kernels.topology import MeshTopology
 
 SUBPIXEL = 256
 LIMIT = 2.0**20  # px

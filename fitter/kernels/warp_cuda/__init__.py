@@ -15,7 +15,7 @@ from torch import Tensor
 from . import image_kernels, raster_kernels
 
 if TYPE_CHECKING:
-    from fitter.render.topology import MeshTopology
+    from fitter.kernels.topology import MeshTopology
 
 if hasattr(wp.config, "log_level"):
     wp.config.log_level = max(wp.config.log_level, wp.LOG_WARNING)

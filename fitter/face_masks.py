@@ -7,11 +7,11 @@ import torch
 from fitter.camera import clip_from_camera, transform_points
 from fitter.capture.segmentation import segment_face
 from fitter.hierarchy.face import FaceState, m1_vertices
+from fitter.kernels.topology import MeshTopology
 from fitter.model.morphable import MorphableModel
 from fitter.optimise.contours import FaceOutline, covered_vertices
 from fitter.optimise.observation import Observation
 from fitter.render.operations import rasterize
-from fitter.render.topology import MeshTopology
 
 
 @torch.no_grad()
