@@ -17,11 +17,12 @@ from fitter.capture.types import Session
 from fitter.errors import InputError
 from fitter.face_masks import face_masks_for
 from fitter.hierarchy.dense import dense_surface
-from fitter.hierarchy.face import FaceState, initial_state, m0_vertices, m1_vertices
+from fitter.hierarchy.face import FaceState, initial_state, m0_vertices, m1_vertices, rescaled
 from fitter.hierarchy.grid import sample_map
 from fitter.kernels.topology import MeshTopology
 from fitter.model.morphable import MorphableModel
 from fitter.optimise.config import Configuration, configuration_to_dict
+from fitter.optimise.initialise import procrustes
 from fitter.optimise.observation import Observation, build_pyramid
 from fitter.optimise.problem import Problem
 from fitter.optimise.run import FinishedStage, check_configuration, run_stages
@@ -221,6 +222,8 @@ def fit_session(
     records = list(finished)
     state, finished = run_stages(problem, state, finished=finished, on_stage=keep)
     check_fit(session, problem, state)
+    if not problem.metric:
+        state = average_size(problem, state)
     fitted = time.perf_counter()
     options.on_phase("fusing textures and maps")
     with torch.no_grad():
@@ -243,6 +246,19 @@ def check_fit(session: Session, problem: Problem, state: FaceState) -> None:
                 "landmarks and cameras that belong to the photographs",
                 "Look at the landmarks with: hrn landmarks --draw, and check the cameras.",
             )
+
+
+def average_size(problem: Problem, state: FaceState) -> FaceState:
+    """Give the world the size at which the head is as large as the model's mean.
+
+    Photographs of an unknown scale show no size. Left alone, the identity's first component (children have small heads
+    *and* other proportions) would choose one.
+    """
+    model = problem.model
+    mean = model.landmarks(model.mean)[17:].double()
+    fitted = model.landmarks(m0_vertices(model, state))[17:].double()
+    _, factor = procrustes(fitted, mean, torch.ones_like(mean[:, 0]), with_scale=True)
+    return rescaled(state, factor.to(state.identity.dtype))
 
 
 def _mm_per_unit(session: Session, state: FaceState) -> float:

@@ -81,6 +81,21 @@ def initial_state(
     )
 
 
+def rescaled(state: FaceState, factor: Tensor) -> FaceState:
+    """The same images of a world `factor` [] times as large: head, maps and cameras grow together."""
+    head, cameras = state.world_from_model.clone(), state.cam_from_world.clone()
+    head[:3, 3] *= factor
+    cameras[:, :3, 3] *= factor
+    return replace(
+        state,
+        log_scale=state.log_scale + factor.log(),
+        world_from_model=head,
+        cam_from_world=cameras,
+        deformation=state.deformation * factor,
+        displacement=state.displacement * factor,
+    )
+
+
 def m0_vertices(model: MorphableModel, state: FaceState, row: int = 0) -> Tensor:
     """M0 [V, 3] in world mm, wearing row `row` of the expressions."""
     shape = model.shape(state.identity, state.expression[row])
