@@ -89,7 +89,7 @@ def map_step(
     sampling: GridSampling,
     weights: MapWeights,
     tangential: Tensor | None = None,
-    tolerance: float = 1e-2,
+    tolerance: float = 5e-3,
     iterations: int = 120,
 ) -> Tensor:
     """The Gauss-Newton step of a map.
