@@ -223,6 +223,17 @@ def bilaplacian(scene: Scene, *, deformation: float = 1.0, displacement: float =
     return total
 
 
+def deformation_symmetry(scene: Scene) -> Tensor:
+    """Mean squared distance (mm²) of the deformation from its mirror image.
+
+    A face turned to the side shows one half; what that half asks for is the best guess of the other. The atlas is
+    symmetric about u = 1/2, and the model's x axis is the one that changes sign.
+    """
+    field = scene.state.deformation
+    mirrored = field.flip(-1) * field.new_tensor([-1.0, 1.0, 1.0])[:, None, None]
+    return (field - mirrored).square().sum(0).mean()
+
+
 def deformation_magnitude(scene: Scene) -> Tensor:
     """Mean squared offset of M1 from M0, mm²: keeps what no energy sees at M0."""
     return scene.state.deformation.square().sum(0).mean()
@@ -309,7 +320,8 @@ ENERGIES: dict[str, Callable[..., Tensor]] = {
     function.__name__: function
     for function in (
         photometric, robust_photometric, perceptual, recognition, landmark, contour, silhouette, total_variation,
-        bilaplacian, deformation_magnitude, displacement_l1, laplacian_deformation, identity_prior, expression_prior,
+        bilaplacian, deformation_magnitude, deformation_symmetry, displacement_l1, laplacian_deformation,
+        identity_prior, expression_prior,
         albedo_prior, consistency,
     )
 }  # fmt: skip
