@@ -41,8 +41,43 @@ class View:
 
 
 @dataclass(frozen=True)
+class ScanLandmarks:
+    """Points on a scan that somebody set or a detector found."""
+
+    points: np.ndarray
+    """[L, 3] float64 mm, in the scan's frame."""
+    indices: np.ndarray
+    """[L] iBUG-68 numbers (0 to 67) of the points; those that are not given are left out."""
+    source: str
+    """Where they come from, for the report: a file name, or `photographs`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A scanned surface, cleaned, in millimetres."""
+
+    name: str
+    path: Path
+    vertices: np.ndarray
+    """[V, 3] float64 mm, in the scan's own frame."""
+    triangles: np.ndarray
+    """[F, 3] int64, oriented alike; isolated pieces and empty triangles are gone."""
+    unit: str
+    """`mm`, `cm` or `m`: the unit of the file."""
+    mm_per_unit: float
+    """Millimetres per unit of the file; exports divide by it."""
+    noise_mm: float
+    """Estimated standard deviation of the vertices along the normal."""
+    edge_mm: float
+    """Median edge length of the file's mesh, before any reduction."""
+    landmarks: ScanLandmarks | None = None
+    warnings: tuple[str, ...] = field(default=())
+    """Plain sentences for the report."""
+
+
+@dataclass(frozen=True)
 class Session:
-    """One or more photographs of one person."""
+    """Photographs of one person, a scan, or both; with cameras, all in one world frame."""
 
     name: str
     views: tuple[View, ...]
@@ -56,6 +91,8 @@ class Session:
     """Plain sentences for the report."""
     skipped: tuple[tuple[str, str], ...] = field(default=())
     """(file name, reason) of the images that could not be used."""
+    scan: Scan | None = None
+    """The subject's scan, in the frame of the cameras where both are given."""
 
     @property
     def calibrated(self) -> bool:
