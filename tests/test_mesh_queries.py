@@ -1,0 +1,57 @@
+"""Closest points and rays against libigl's tree and against spheres, where the answer is known."""
+
+from __future__ import annotations
+
+import igl
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from fitter.kernels.mesh_queries import MeshQueries
+
+
+@pytest.fixture(scope="module")
+def bumpy():
+    """A bumpy ball of radius about 80 mm, 500 mm from the origin."""
+    ball = trimesh.creation.icosphere(subdivisions=4, radius=80.0)
+    vertices = ball.vertices * (1.0 + 0.05 * np.sin(9.0 * ball.vertices[:, :1] / 80.0)) + [500.0, -200.0, 300.0]
+    return torch.from_numpy(vertices), torch.from_numpy(np.asarray(ball.faces))
+
+
+def test_closest_points_are_libigls(bumpy):
+    vertices, triangles = bumpy
+    queries = MeshQueries(vertices, triangles)
+    generator = torch.Generator().manual_seed(1)
+    points = vertices[torch.randint(len(vertices), (500,), generator=generator)]
+    points = points + 6.0 * torch.randn(500, 3, generator=generator, dtype=torch.float64)
+    at = queries.closest(points)
+    squared, _, closest = igl.point_mesh_squared_distance(points.numpy(), vertices.numpy(), triangles.numpy())
+    np.testing.assert_allclose(at.distance.numpy(), np.sqrt(squared), atol=2e-4)
+    np.testing.assert_allclose(queries.interpolate(vertices, at).numpy(), closest, atol=1e-2)  # Along a flat surface the minimum is flat, too.
+    assert bool(at.found.all())
+
+
+def test_reach_leaves_far_points_out(bumpy):
+    vertices, triangles = bumpy
+    queries = MeshQueries(vertices, triangles)
+    outward = torch.nn.functional.normalize(vertices[:50] - vertices.mean(0), dim=-1)
+    points = torch.cat([vertices[:50] + 3.0 * outward, vertices[:50] + 30.0 * outward])
+    at = queries.closest(points, reach=8.0)
+    assert at.found.tolist() == [True] * 50 + [False] * 50
+    assert bool(torch.isinf(at.distance[50:]).all())
+
+
+def test_rays_meet_a_ball_where_geometry_says():
+    ball = trimesh.creation.icosphere(subdivisions=5, radius=50.0)
+    queries = MeshQueries(torch.from_numpy(ball.vertices), torch.from_numpy(np.asarray(ball.faces)))
+    offsets = torch.linspace(-30.0, 30.0, 7, dtype=torch.float64)
+    origins = torch.stack([offsets, torch.zeros(7), torch.full((7,), 80.0)], -1).double()
+    directions = torch.tensor([0.0, 0.0, -1.0], dtype=torch.float64).expand(7, 3)
+    at = queries.cast(origins, directions, 100.0)
+    expected = 80.0 - torch.sqrt(2500.0 - offsets.square())
+    torch.testing.assert_close(at.distance, expected, atol=0.05, rtol=0.0)
+    hit = queries.interpolate(torch.from_numpy(ball.vertices), at)
+    torch.testing.assert_close(hit[:, :2], origins[:, :2], atol=1e-3, rtol=0.0)
+    assert not bool(queries.cast(origins, -directions, 100.0).found.any())
+    assert not bool(queries.cast(origins, directions, 10.0).found.any())
