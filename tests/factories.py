@@ -213,9 +213,24 @@ def _toy_views(model: MorphableModel, m0: np.ndarray, m1: np.ndarray, expression
                 landmark_error=0.031,
                 vertices_m0=m0,
                 vertices_m1=m1,
+                **_toy_view_textures(),
             )
         )
     return tuple(views), tuple(results)
+
+
+def _toy_view_textures(size: int = 24) -> dict:
+    """T and T' of a toy view: T' is T moved by two texels along u."""
+    u = (np.arange(size, dtype=np.float32) + 0.5) / size
+    texture = np.broadcast_to(np.stack([u, 0.5 * u, 0.2 + 0.1 * u], -1), (size, size, 3)).astype(np.float32)
+    weight = np.broadcast_to((u > 0.2).astype(np.float32), (size, size)).copy()
+    return {
+        "texture": texture,
+        "texture_weight": weight,
+        "realigned": np.roll(texture, 2, 1),
+        "realigned_weight": np.roll(weight, 2, 1),
+        "realigned_difference": 0.012,
+    }
 
 
 def _toy_maps(resolution: int) -> dict[str, np.ndarray]:

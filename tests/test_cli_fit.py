@@ -190,8 +190,8 @@ def test_another_fit_in_the_folder_is_refused(inputs, finished, capsys):
 
 
 def _checksums(folder: Path) -> dict[str, str]:
-    files = [path for path in folder.iterdir() if path.name not in UNSTABLE]
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in UNSTABLE]
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def test_the_same_bytes_again(inputs, finished, tmp_path):

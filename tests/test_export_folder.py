@@ -26,6 +26,7 @@ EXPECTED = {
     "displacement_preview.png", "deformation_preview.png",
     "maps.json", "cameras.json", "transforms.json", "coefficients.json", "landmarks3d.json",
     "fit.json", "timings.json",
+    "views/left_texture.png", "views/left_realigned.png", "views/front_texture.png", "views/front_realigned.png",
 }  # fmt: skip
 
 
@@ -46,7 +47,8 @@ def _json(folder, name):
 
 
 def test_everything_is_there_and_vouched_for(written):
-    assert {path.name for path in written.iterdir()} == EXPECTED | {"done.json"}
+    there = {path.relative_to(written).as_posix() for path in written.rglob("*") if path.is_file()}
+    assert there == EXPECTED | {"done.json"}
     files = _json(written, "done.json")["files"]
     assert set(files) == EXPECTED
     for name, checksum in files.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
@@ -100,3 +101,18 @@ def test_same_input_same_bytes(result, written):
 
 def test_every_file_is_described(written):
     assert set(written.files) <= set(written.record)
+
+
+def test_textures_of_single_views_carry_their_weight_as_alpha(result, written):
+    view = result.views[1]
+    pixels = _pixels(written.files["views/front_realigned.png"])
+    assert pixels.shape == (*view.realigned_weight.shape, 4)
+    np.testing.assert_array_equal(pixels[::-1, :, 3], np.round(view.realigned_weight * 255))
+    np.testing.assert_allclose(srgb_decode(pixels[::-1, :, :3] / 255.0), view.realigned, atol=0.005)
+    assert "M0" in written.record["views/front_texture.png"]["content"]
+
+
+def test_views_without_textures_have_no_files(result):
+    bare = dataclasses.replace(result, views=tuple(dataclasses.replace(v, texture=None) for v in result.views))
+    found = maps.map_files(bare)
+    assert not [name for name in (*found.files, *found.record) if name.startswith("views/")]

@@ -119,8 +119,8 @@ def test_doubt_is_red_where_confidence_is_low(result):
 def test_page_is_complete_and_self_contained(result, page):
     HTMLParser().feed(page)
     images = IMAGE.findall(page)
-    # 6 of the face, 5 per view, 3 of doubt and a legend, 7 maps.
-    assert len(images) == 6 + 5 * len(result.views) + 3 + 1 + 7 == page.count("<img")
+    # 6 of the face, 5 per view, 3 of doubt and a legend, 7 maps, T and T' and their weight.
+    assert len(images) == 6 + 5 * len(result.views) + 3 + 1 + 7 + 3 == page.count("<img")
     for data in images[:3]:
         Image.open(io.BytesIO(base64.b64decode(data))).verify()
     assert "http" not in page and "<script" not in page and len(page) < 8e6
@@ -132,6 +132,7 @@ def test_page_is_complete_and_self_contained(result, page):
         "M2: and displacement",
         "prefers-color-scheme",
         "3.1 % of the eye",
+        "by 3.1 of 255",
     ):
         assert text in page
 

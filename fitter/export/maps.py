@@ -37,7 +37,7 @@ def to_image_rows(texels: np.ndarray) -> np.ndarray:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """PNG of uint8 grey or RGB, or uint16 grey [H, W] or RGB [H, W, 3]; no date inside: equal pixels, equal bytes."""
+    """PNG of uint8 grey, RGB or RGBA, or uint16 grey or RGB [H, W(, 3)]; no date inside: equal pixels, equal bytes."""
     if pixels.dtype == np.uint16 and pixels.ndim == 3:
         # Pillow has no 16-bit RGB.
         import imagecodecs
@@ -114,6 +114,17 @@ def colour_png(linear: np.ndarray, *, bits: int = 8) -> bytes:
     return png(to_bytes(encoded) if bits == 8 else np.round(encoded * 65535.0).astype(np.uint16))
 
 
+def weighted_colour_png(linear: np.ndarray, weight: np.ndarray) -> bytes:
+    """Linear RGB [S, S, 3] as sRGB-encoded 8-bit PNG whose (straight, linear) alpha is a weight [S, S] in [0, 1]."""
+    encoded = np.concatenate([srgb_encode(linear), weight[..., None]], -1)
+    return png(to_image_rows(to_bytes(encoded)))
+
+
+def view_file(view_name: str, kind: str) -> str:
+    """File of one view's `texture` or `realigned` texture, in the result's folder."""
+    return f"views/{view_name}_{kind}.png"
+
+
 def grey_png(fraction: np.ndarray) -> bytes:
     """Map [S, S] of values in [0, 1] as linear 8-bit grey."""
     return png(to_image_rows(to_bytes(fraction)))
@@ -180,7 +191,22 @@ def map_files(result, *, texture_bits: int = 8) -> MapFiles:
         "confidence.exr": grey_exr(result.confidence),
         **previews,
     }
-    return MapFiles(files, _map_record(limit, most_views, texture_bits))
+    for view in result.views:
+        if view.texture is not None and view.realigned is not None:
+            files[view_file(view.name, "texture")] = weighted_colour_png(view.texture, view.texture_weight)
+            files[view_file(view.name, "realigned")] = weighted_colour_png(view.realigned, view.realigned_weight)
+    return MapFiles(files, _map_record(limit, most_views, texture_bits) | _view_record(result.views))
+
+
+def _view_record(views) -> dict[str, Any]:
+    """What the textures of single photographs mean."""
+    common = {"encoding": "sRGB", "bits": 8, "alpha": "how well the photograph shows the texel (linear, straight)"}
+    meaning = {
+        "texture": "T: the photograph sampled through M0; filled in where alpha is 0",
+        "realigned": "T': T moved along with the deformation map; filled in where alpha is 0",
+    }
+    shown = [view.name for view in views if view.texture is not None and view.realigned is not None]
+    return {view_file(name, kind): common | {"content": text} for name in shown for kind, text in meaning.items()}
 
 
 def _map_record(limit: float, most_views: int, texture_bits: int) -> dict[str, Any]:

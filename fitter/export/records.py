@@ -15,7 +15,7 @@ import torch
 
 from fitter import __version__
 from fitter.export.cameras import unit_name
-from fitter.result.types import FitResult, StageRecord
+from fitter.result.types import FitResult, StageRecord, ViewResult
 
 DISTRIBUTION = "hrn-fitter"
 RECORDED_PACKAGES = (
@@ -82,7 +82,7 @@ def fit_record(result: FitResult) -> dict[str, Any]:
         "metric": result.metric,
         "reference_view": reference.name,
         "world_from_model": _similarity_in_units(result),
-        "views": [{"name": view.name, "landmark_error": view.landmark_error} for view in result.views],
+        "views": [_view(view) for view in result.views],
         "skipped": [{"file": name, "reason": reason} for name, reason in result.session.skipped],
         "warnings": list(all_warnings(result)),
         "stages": [_stage(stage) for stage in result.stages],
@@ -102,6 +102,15 @@ def _similarity_in_units(result: FitResult) -> np.ndarray:
     matrix = np.array(result.world_from_model, np.float64)
     matrix[:3] /= result.mm_per_unit
     return matrix
+
+
+def _view(view: ViewResult) -> dict[str, Any]:
+    """How well one view was fitted: landmarks by the eye distance, T' by sRGB-encoded values from 0 to 1."""
+    return {
+        "name": view.name,
+        "landmark_error": view.landmark_error,
+        "realigned_texture_difference": view.realigned_difference,
+    }
 
 
 def _stage(stage: StageRecord) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from fitter.optimise.observation import Observation
 from fitter.optimise.problem import Problem, landmark_embedding
 from fitter.optimise.views import view_visibility
 from fitter.render.detail_normals import detail_normals, displacement_gradient_map, vertex_tangents
+from fitter.result.textures import view_textures
 from fitter.result.types import DenseMesh, ViewResult
 from fitter.texture.deretouch import deretouched_albedo
 from fitter.texture.fuse import fuse_textures, sharpness_weight
@@ -183,7 +184,7 @@ def _texture(
 
 
 def view_results(problem: Problem, names: tuple[str, ...], state: FaceState) -> tuple[ViewResult, ...]:
-    """Cameras, coefficients and landmark errors of every view."""
+    """Cameras, coefficients, landmark errors and textures of every view."""
     model, observation = problem.model, problem.observation
     results = []
     for view, name in enumerate(names):
@@ -191,6 +192,7 @@ def view_results(problem: Problem, names: tuple[str, ...], state: FaceState) -> 
         m0, m1 = m0_vertices(model, state, row), m1_vertices(model, state, row)
         points = transform_points(state.cam_from_world[view], landmark_embedding(model, observation)(m1))
         fitted = project(points, state.intrinsics[view]).double().cpu().numpy()
+        textures = view_textures(problem, state, view, m0, m1)
         results.append(
             ViewResult(
                 name=name,
@@ -203,6 +205,11 @@ def view_results(problem: Problem, names: tuple[str, ...], state: FaceState) -> 
                 landmark_error=_landmark_error(observation, view, fitted),
                 vertices_m0=m0.double().cpu().numpy(),
                 vertices_m1=m1.double().cpu().numpy(),
+                texture=textures.texture.cpu().numpy(),
+                texture_weight=textures.texture_weight.cpu().numpy(),
+                realigned=textures.realigned.cpu().numpy(),
+                realigned_weight=textures.realigned_weight.cpu().numpy(),
+                realigned_difference=textures.difference,
             )
         )
     return tuple(results)

@@ -48,6 +48,16 @@ class ViewResult:
     """[V, 3] world mm, M0 with this view's expression."""
     vertices_m1: np.ndarray
     """[V, 3] world mm, M1 with this view's expression."""
+    texture: np.ndarray | None = None
+    """[S, S, 3] float32 linear RGB, T: the photograph through M0, what it does not show filled in; row 0 is v = 0."""
+    texture_weight: np.ndarray | None = None
+    """[S, S] float32 in [0, 1]: how well the photograph shows the texel, 0 where T was filled in."""
+    realigned: np.ndarray | None = None
+    """[S, S, 3] float32 linear RGB, T': T moved along with the deformation map (HRN §3.2)."""
+    realigned_weight: np.ndarray | None = None
+    """[S, S] float32 in [0, 1], of T'."""
+    realigned_difference: float | None = None
+    """Median absolute difference of T' and the photograph sampled through M1, sRGB-encoded, 0–1."""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ FILES = (
     ),
     ("deformation.exr", "what the model could not say, in millimetres: x, y, z as red, green, blue"),
     ("normal.png, albedo.png, texture.png", "for materials; normals are tangent space with OpenGL green"),
+    ("views/", "each photograph's own texture: T through M0, T' realigned to M1; alpha is how well it is seen"),
     ("coverage.png, confidence.png", "how many photographs see a place, and how well they determine it"),
     ("cameras.json, transforms.json", "the cameras, in OpenCV's and in nerfstudio's convention"),
     ("coefficients.json, fit.json, timings.json", "the model's coefficients; the record of the fit; how long it took"),
@@ -48,6 +49,7 @@ def build_report(result: FitResult) -> bytes:
             _views(result, studio),
             _doubt(studio),
             _maps(result),
+            _view_textures(result),
             _stages(result),
             _settings(result),
         )
@@ -181,6 +183,21 @@ def _maps(result: FitResult) -> str:
     return (
         '<h2>Maps</h2><p class="explain">All on the texture coordinates of face.obj and dense.obj.</p>'
         f'<div class="row maps">{"".join(figures)}</div>\n'
+    )
+
+
+def _view_textures(result: FitResult) -> str:
+    view = result.views[result.reference_view]
+    shown = pictures.view_texture_pictures(view)
+    if not shown:
+        return ""
+    difference = view.realigned_difference
+    miss = "" if difference is None else f" It misses what the photograph shows there by {255 * difference:.1f} of 255."
+    figures = "".join(_image(image, escape(label), alt=label) for label, image in shown)
+    return (
+        f'<h3>Texture of “{escape(view.name)}” alone</h3><p class="explain">Read off the photograph through the face '
+        f"model, then moved along with the deformation.{miss} What it does not show was filled in.</p>"
+        f'<div class="row three">{figures}</div>\n'
     )
 
 

@@ -210,6 +210,22 @@ def doubt_legend() -> np.ndarray:
     return strip[1:]
 
 
+def view_texture_pictures(view: ViewResult) -> list[tuple[str, np.ndarray]]:
+    """(caption, picture) of a view's T, T' and how well the photograph shows them; empty where it has none."""
+    if view.texture is None or view.realigned is None or view.realigned_weight is None:
+        return []
+
+    def shown(encoded: np.ndarray) -> np.ndarray:
+        image = Image.fromarray(maps.to_image_rows(to_bytes(encoded))).convert("RGB")
+        return np.asarray(image.resize((MAP_SIZE, MAP_SIZE), Image.Resampling.BICUBIC))
+
+    return [
+        ("texture T, through M0", shown(srgb_encode(view.texture))),
+        ("realigned T', moved with the deformation", shown(srgb_encode(view.realigned))),
+        ("how well the photograph shows T' (white: head-on)", shown(view.realigned_weight)),
+    ]
+
+
 def map_pictures(result: FitResult) -> list[tuple[str, str, np.ndarray]]:
     """(title, explanation, picture) of each map, top row at v = 1."""
 
