@@ -75,7 +75,7 @@ def test_map_step_is_the_solution_of_the_normal_equations(channels):
     current, blocks = _case(channels)
     sampling = GridSampling.build(R, S, CPU, torch.float64)
     weights = MapWeights(bilaplacian=0.3, laplacian=0.1, magnitude=0.05)
-    found = map_step(current, blocks, sampling, weights, tolerance=1e-10, iterations=500)
+    found = map_step(current, [(blocks, sampling)], weights, tolerance=1e-10, iterations=500)
     np.testing.assert_allclose(found.numpy(), _dense_solution(current, blocks, sampling, weights), atol=1e-7)
 
 
@@ -85,7 +85,7 @@ def test_map_step_with_a_tangential_weight():
     projector = torch.eye(3, dtype=torch.float64)[:, :, None, None] - normals[:, None] * normals[None]
     sampling = GridSampling.build(R, S, CPU, torch.float64)
     weights = MapWeights(bilaplacian=0.1, laplacian=0.0, magnitude=0.02, tangential=0.7)
-    found = map_step(current, blocks, sampling, weights, projector, tolerance=1e-10, iterations=500)
+    found = map_step(current, [(blocks, sampling)], weights, projector, tolerance=1e-10, iterations=500)
     expected = _dense_solution(current, blocks, sampling, weights, projector)
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-7)
 
@@ -95,7 +95,7 @@ def test_a_few_iterations_do_most_of_the_work():
     current, blocks = _case(3, seed=3)
     sampling = GridSampling.build(R, S, CPU, torch.float64)
     weights = MapWeights(bilaplacian=0.01, laplacian=0.01, magnitude=0.01)
-    found = map_step(current, blocks, sampling, weights).numpy()
+    found = map_step(current, [(blocks, sampling)], weights).numpy()
     exact = _dense_solution(current, blocks, sampling, weights)
     assert np.linalg.norm(found - exact) < 0.01 * np.linalg.norm(exact)
 
@@ -104,7 +104,7 @@ def test_without_data_the_map_relaxes_to_zero():
     current, blocks = _case(1)
     empty = BlockField(0 * blocks.matrix, 0 * blocks.gradient)
     sampling = GridSampling.build(R, S, CPU, torch.float64)
-    step = map_step(current, empty, sampling, MapWeights(0.01, 0.01, 0.1), tolerance=1e-10, iterations=500)
+    step = map_step(current, [(empty, sampling)], MapWeights(0.01, 0.01, 0.1), tolerance=1e-10, iterations=500)
     assert torch.allclose(step, -current, atol=1e-6)
 
 

@@ -55,7 +55,7 @@ class Stage:
     """One stage: what is free, which energies with which settings, which solver, how long."""
 
     name: str
-    solver: Literal["initialise", "gauss_newton", "adam", "closed_form", "focal_search", "mean_of_views"]
+    solver: Literal["initialise", "gauss_newton", "adam", "closed_form", "focal_search", "mean_of_views", "ray_cast"]
     free: tuple[Free, ...] = ()
     energies: dict[str, dict[str, Any]] = field(default_factory=dict)
     """name -> settings; `weight` is one of them, the rest are the energy's own."""
@@ -69,10 +69,12 @@ class Stage:
     """Adam: per free parameter, in its own unit (mm for maps, radians and mm for poses)."""
     tolerance: float = Field(0.0, ge=0.0)
     """Stop when the energy of a step has fallen by less than this fraction (0: never)."""
-    views: Literal["any", "one", "several"] = "any"
-    """Run only for sessions of one view, or of several."""
+    views: Literal["any", "none", "some", "one", "several"] = "any"
+    """Run only for sessions of so many views."""
     cameras: Literal["any", "known", "unknown"] = "any"
     """Run only where cameras are known, or unknown."""
+    scan_landmarks: Literal["any", "known", "unknown"] = "any"
+    """Run only for a scan with landmarks, or without."""
 
 
 @dataclass(config=STRICT)
@@ -88,7 +90,7 @@ class Configuration:
 
 
 _ADAPTER = TypeAdapter(Configuration)
-PRESETS = ("session", "photo", "draft", "mv_hrn")
+PRESETS = ("session", "photo", "draft", "mv_hrn", "scan")
 
 
 def configuration_from(data: object, where: str) -> Configuration:

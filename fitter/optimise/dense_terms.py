@@ -47,8 +47,8 @@ class NormalEquations:
         self.energy += weight * other.energy
 
 
-def _from_rows(rows: Tensor, residual: Tensor, weight: Tensor) -> NormalEquations:
-    """Normal equations of sum weight (residual + rows . step)²; rows [M, P]."""
+def from_rows(rows: Tensor, residual: Tensor, weight: Tensor) -> NormalEquations:
+    """Normal equations of sum weight (residual + rows . step)²; rows [M, P], residual [M], weight [M]."""
     weighted = rows * weight[:, None]
     return NormalEquations(
         (rows.T @ weighted).double(), (weighted.T @ residual).double(), float((weight * residual**2).sum())
@@ -91,7 +91,7 @@ def landmark_equations(
             rows[..., layout.slices["focal"]] = ((pixels - state.intrinsics[view, :2, 2]) / sigma)[..., None]
         squared = (residual**2).sum(-1)
         cauchy = weight[view] / (1.0 + squared / robust**2)
-        total.add(_from_rows(rows.flatten(0, 1), residual.flatten(), cauchy.repeat_interleave(2)), 1.0)
+        total.add(from_rows(rows.flatten(0, 1), residual.flatten(), cauchy.repeat_interleave(2)), 1.0)
         distances.append(squared.sqrt() * sigma)
     return total, torch.stack(distances)
 
@@ -128,7 +128,7 @@ def consistency_equations(
     jacobian = eliminate_texture(torch.stack(rows) * slope[..., None], weight)
     residual = terms.residual.flatten(1)[:, texels]
     keep = weight.flatten() > 1e-4
-    equations = _from_rows(jacobian.flatten(0, 1)[keep], residual.flatten()[keep], weight.flatten()[keep] * per_sample)
+    equations = from_rows(jacobian.flatten(0, 1)[keep], residual.flatten()[keep], weight.flatten()[keep] * per_sample)
     return equations
 
 

@@ -39,6 +39,7 @@ from fitter.optimise.parameters import (
     take_step,
 )
 from fitter.optimise.problem import Problem, StageLog, frontal_cosine, landmark_embedding, setting
+from fitter.optimise.scan_energies import SCAN_SETTINGS, add_scan_equations, deformation_data
 from fitter.optimise.views import SampledViews, SurfaceGeometry, sample_views, surface_geometry
 
 SETTINGS: dict[str, frozenset[str]] = {
@@ -48,7 +49,7 @@ SETTINGS: dict[str, frozenset[str]] = {
     "expression_prior": frozenset({"weight", "sigma", "around"}),
     "scale_prior": frozenset({"weight", "sigma", "around"}),
     "smoothness": frozenset({"bilaplacian", "laplacian", "magnitude", "tangential", "step_mm"}),
-}
+} | SCAN_SETTINGS
 """Energies that Gauss-Newton can minimise, with their settings."""
 
 BORDER = 0.06
@@ -108,13 +109,15 @@ def _dense_step(
     start: FaceState,
     now: Pass,
     samples: SurfaceSamples | None,
+    progress: float,
     log: StageLog,
 ) -> FaceState:
     """One Gauss-Newton step of the dense parameters."""
     model, observation = problem.model, problem.observation
     equations = NormalEquations.zeros(layout.size, state.identity)
+    geometry = surface_geometry(model, state, problem.topology)
+    add_scan_equations(equations, problem, state, layout, stage, geometry[0], progress, log)
     if "consistency" in stage.energies and samples is not None:
-        geometry = surface_geometry(model, state, problem.topology)
         sampled = sample_views(state, observation, samples, geometry, problem.topology, now.image)
         terms = compare_views(stage, "consistency", samples, sampled)
         offsets = samples.interpolate(deformation_offsets(model, state))
@@ -126,7 +129,7 @@ def _dense_step(
         log.energy("consistency", data.energy)
         log.residuals["consistency_grey"] = float(terms.grey)
         log.residuals["consistency"] = float(terms.energy)
-    if "landmark" in stage.energies and observation.landmarks is not None:
+    if "landmark" in stage.energies and observation.landmarks is not None and state.view_count:
         weights = landmark_weights(problem, state, setting(stage, "landmark", "jaw", 0.15))
         data, distance = landmark_equations(
             state,
@@ -140,13 +143,19 @@ def _dense_step(
         equations.add(data, weight)
         log.energy("landmark", weight * data.energy)
         log.residuals["landmark_px"] = float(distance[weights > 0.01].median())
-    _add_priors(equations, layout, state, stage, start, log)
+    _add_priors(equations, layout, state, stage, start, progress, log)
     step = solve_step(equations, layout, state, model.expressions_are_named)
     return take_step(state, layout, step, model.expressions_are_named)
 
 
 def _add_priors(
-    equations: NormalEquations, layout: Layout, state: FaceState, stage: Stage, start: FaceState, log: StageLog
+    equations: NormalEquations,
+    layout: Layout,
+    state: FaceState,
+    stage: Stage,
+    start: FaceState,
+    progress: float,
+    log: StageLog,
 ) -> None:
     """Gaussian priors of the stage; `around: start` centres one on the value that the stage began with."""
     for name, energy, default in (
@@ -159,23 +168,26 @@ def _add_priors(
         value, began = (getattr(s, "log_scale" if name == "scale" else name) for s in (state, start))
         centre = began if setting(stage, energy, "around", "zero") == "start" else torch.zeros_like(value)
         prior = prior_equations(layout, name, value, centre, setting(stage, energy, "sigma", default))
-        weight = setting(stage, energy, "weight", 1.0)
+        weight = setting(stage, energy, "weight", 1.0, progress)
         equations.add(prior, weight)
         log.energy(energy, weight * prior.energy)
 
 
-def _map_weights(stage: Stage, resolution: int, reference: int) -> MapWeights:
+def _map_weights(stage: Stage, resolution: int, reference: int, progress: float = 1.0) -> MapWeights:
     """The stage's regularisation, stated for a map of `reference` texels a side.
 
     A smooth field sampled n times finer has a Laplacian n² times smaller at n² times as many nodes.
     """
     factor = resolution / reference
-    smoothness = stage.energies.get("smoothness", {})
+
+    def weight(name: str, default: float) -> float:
+        return setting(stage, "smoothness", name, default, progress)
+
     return MapWeights(
-        bilaplacian=smoothness.get("bilaplacian", 0.01) * factor**2,
-        laplacian=smoothness.get("laplacian", 0.01),
-        magnitude=smoothness.get("magnitude", 0.001) / factor**2,
-        tangential=smoothness.get("tangential", 0.01) / factor**2,
+        bilaplacian=weight("bilaplacian", 0.01) * factor**2,
+        laplacian=weight("laplacian", 0.01),
+        magnitude=weight("magnitude", 0.001) / factor**2,
+        tangential=weight("tangential", 0.01) / factor**2,
     )
 
 
@@ -189,20 +201,31 @@ def _tangent_projector(problem: Problem, state: FaceState, geometry: SurfaceGeom
 
 
 def _deformation_step(
-    problem: Problem, state: FaceState, stage: Stage, now: Pass, samples: SurfaceSamples, log: StageLog
+    problem: Problem,
+    state: FaceState,
+    stage: Stage,
+    now: Pass,
+    samples: SurfaceSamples | None,
+    progress: float,
+    log: StageLog,
 ) -> FaceState:
     """One Gauss-Newton step of the deformation map."""
     geometry = surface_geometry(problem.model, state, problem.topology)
-    sampled = sample_views(state, problem.observation, samples, geometry, problem.topology, now.image)
-    terms = compare_views(stage, "consistency", samples, sampled)
     resolution = state.deformation.shape[-1]
-    per_sample = setting(stage, "consistency", "map_weight", 1.0) * (64.0 / samples.resolution) ** 2 * float(sampled.density)
-    blocks = deformation_blocks(state, sampled, terms, samples.texel, per_sample)
-    sampling = GridSampling.build(resolution, samples.resolution, blocks.matrix.device)
-    weights = _map_weights(stage, resolution, 64)
-    step = map_step(state.deformation, blocks, sampling, weights, _tangent_projector(problem, state, geometry[0]))
+    data = deformation_data(problem, state, stage, geometry[0], progress, log)
+    if samples is not None:
+        sampled = sample_views(state, problem.observation, samples, geometry, problem.topology, now.image)
+        terms = compare_views(stage, "consistency", samples, sampled)
+        per_sample = setting(stage, "consistency", "map_weight", 1.0) * (64.0 / samples.resolution) ** 2
+        blocks = deformation_blocks(state, sampled, terms, samples.texel, per_sample * float(sampled.density))
+        data.append((blocks, GridSampling.build(resolution, samples.resolution, blocks.matrix.device)))
+        _log_consistency(log, terms)
+    if not data:
+        return state
+    weights = _map_weights(stage, resolution, 64, progress)
+    step = map_step(state.deformation, data, weights, _tangent_projector(problem, state, geometry[0]))
     step = clamp_step(step, setting(stage, "smoothness", "step_mm", 3.0)) * fade_border(resolution, BORDER, step)
-    _log_map(log, terms, step)
+    log.residuals["map_step_mm"] = float(step.norm(dim=0).mean())
     return replace(state, deformation=state.deformation + step)
 
 
@@ -232,16 +255,16 @@ def _displacement_step(
     per_sample = setting(stage, "consistency", "map_weight", 1.0) * (256.0 / samples.resolution) ** 2 * float(sampled.density)
     blocks = displacement_blocks(state, sampled, directions, terms, samples.texel, per_sample)
     weights = _map_weights(stage, resolution, 256)
-    step = map_step(state.displacement[None], blocks, sampling, weights)
+    step = map_step(state.displacement[None], [(blocks, sampling)], weights)
     step = clamp_step(step, setting(stage, "smoothness", "step_mm", 0.5)) * fade_border(resolution, BORDER, step)
-    _log_map(log, terms, step)
+    _log_consistency(log, terms)
+    log.residuals["map_step_mm"] = float(step.norm(dim=0).mean())
     return replace(state, displacement=state.displacement + step[0])
 
 
-def _log_map(log: StageLog, terms: ConsistencyTerms, step: Tensor) -> None:
+def _log_consistency(log: StageLog, terms: ConsistencyTerms) -> None:
     log.energy("consistency", float(terms.energy))
     log.residuals["consistency_grey"] = float(terms.grey)
-    log.residuals["map_step_mm"] = float(step.norm(dim=0).mean())
 
 
 def run_gauss_newton(problem: Problem, state: FaceState, stage: Stage) -> tuple[FaceState, StageLog]:
@@ -262,10 +285,11 @@ def run_gauss_newton(problem: Problem, state: FaceState, stage: Stage) -> tuple[
             # At least one sample per texel, whatever the map's size.
             fine = dense_samples(dense, max(now.samples, state.displacement.shape[-1]))
         for _ in range(now.steps):
+            progress = log.steps / max(total - 1, 1)
             if layout.size:
-                state = _dense_step(problem, state, stage, layout, start, now, samples, log)
-            if "deformation" in stage.free and samples is not None:
-                state = _deformation_step(problem, state, stage, now, samples, log)
+                state = _dense_step(problem, state, stage, layout, start, now, samples, progress, log)
+            if "deformation" in stage.free:
+                state = _deformation_step(problem, state, stage, now, samples, progress, log)
             if fine is not None:
                 state = _displacement_step(problem, state, stage, now, dense, fine, log)
             log.steps += 1

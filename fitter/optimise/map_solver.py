@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from fitter.energies.consistency import ConsistencyTerms, eliminate_texture
 from fitter.hierarchy.face import FaceState
 from fitter.hierarchy.grid import GridSampling, bilaplacian, laplacian
+from fitter.hierarchy.vertex_sampling import VertexSampling
 from fitter.optimise.conjugate_gradient import solve
 from fitter.optimise.views import SampledViews
 
@@ -27,7 +29,7 @@ class MapWeights:
 
 @dataclass(frozen=True)
 class BlockField:
-    """sum over samples of (d . M d + 2 b . d) for an offset d of the surface, on the sample grid."""
+    """sum over samples of (d . M d + 2 b . d) for an offset d of the surface, on a sample grid or at vertices (S × 1)."""
 
     matrix: Tensor
     """[C, C, S, S]."""
@@ -85,8 +87,7 @@ def _spread(values: Tensor, texels: Tensor, terms: ConsistencyTerms) -> Tensor:
 
 def map_step(
     current: Tensor,
-    blocks: BlockField,
-    sampling: GridSampling,
+    data: Sequence[tuple[BlockField, GridSampling | VertexSampling]],
     weights: MapWeights,
     tangential: Tensor | None = None,
     tolerance: float = 5e-3,
@@ -96,8 +97,7 @@ def map_step(
 
     Args:
         current: [C, R, R] the map, mm.
-        blocks: The data, on the sample grid.
-        sampling: From map to sample grid.
+        data: Each energy's blocks, with the sampling from the map to where they stand.
         weights: Regularisation.
         tangential: [C, C, R, R] projector onto the surface's tangent plane, or None.
         tolerance: Relative residual of the conjugate gradients.
@@ -115,15 +115,19 @@ def map_step(
         return out
 
     def normal(grid: Tensor) -> Tensor:
-        fine = sampling.apply(grid)
-        return sampling.adjoint(torch.einsum("ijhw,jhw->ihw", blocks.matrix, fine)) + regulariser(grid)
+        out = regulariser(grid)
+        for blocks, sampling in data:
+            out = out + sampling.adjoint(torch.einsum("ijhw,jhw->ihw", blocks.matrix, sampling.apply(grid)))
+        return out
 
     channels = current.shape[0]
-    diagonal = sampling.adjoint(blocks.matrix.flatten(0, 1), squared=True).unflatten(0, (channels, channels))
     identity = torch.eye(channels, device=current.device, dtype=current.dtype)[:, :, None, None]
     # Diagonals of the five-point Laplacian (4) and of its square (20), away from the border.
     scalar = weights.magnitude + 4.0 * weights.laplacian + 20.0 * weights.bilaplacian + 1e-6
-    diagonal = diagonal + identity * scalar
+    diagonal = identity * scalar
+    for blocks, sampling in data:
+        squared = sampling.adjoint(blocks.matrix.flatten(0, 1), squared=True)
+        diagonal = diagonal + squared.unflatten(0, (channels, channels))
     if tangential is not None:
         diagonal = diagonal + weights.tangential * tangential
     inverse = torch.linalg.inv(diagonal.permute(2, 3, 0, 1)).permute(2, 3, 0, 1)
@@ -131,7 +135,9 @@ def map_step(
     def precondition(grid: Tensor) -> Tensor:
         return (inverse * grid[None]).sum(1)
 
-    right = -sampling.adjoint(blocks.gradient) - regulariser(current)
+    right = -regulariser(current)
+    for blocks, sampling in data:
+        right = right - sampling.adjoint(blocks.gradient)
     return solve(normal, right, precondition, tolerance=tolerance, iterations=iterations)
 
 

@@ -131,24 +131,38 @@ def parameter_jacobian(state: FaceState, layout: Layout, points: SurfacePoints, 
     """
     row = state.expression_row(view)
     rotation_cam = state.cam_from_world[view, :3, :3]
-    world = world_points(state, points, row)
-    world_direction = direction @ rotation_cam
-    jacobian = direction.new_zeros(*direction.shape[:-1], layout.size)
-    if "head_pose" in layout:
-        arm = _negative_cross(world - head_centre(state))
-        part = layout.slices["head_pose"]
-        jacobian[..., part.start : part.start + 3] = _apply(world_direction, arm)
-        jacobian[..., part.start + 3 : part.stop] = world_direction
-    if "scale" in layout:
-        moving = (world - points.offsets - head_centre(state))[..., None]
-        jacobian[..., layout.slices["scale"]] = _apply(world_direction, moving)
+    jacobian = world_jacobian(state, layout, points, row, direction @ rotation_cam)
     if "camera_pose" in layout:
+        world = world_points(state, points, row)
         centre = rotation_cam @ head_centre(state) + state.cam_from_world[view, :3, 3]
         cam = world @ rotation_cam.T + state.cam_from_world[view, :3, 3]
         part = layout.rows("camera_pose", 6, view)
         jacobian[..., part.start : part.start + 3] = _apply(direction, _negative_cross(cam - centre))
         jacobian[..., part.start + 3 : part.stop] = direction
-    model_direction = world_direction @ state.world_from_model[:3, :3] * state.log_scale.exp()
+    return jacobian
+
+
+def world_jacobian(state: FaceState, layout: Layout, points: SurfacePoints, row: int, direction: Tensor) -> Tensor:
+    """Derivative [K, ..., P] of the world points' motion along `direction` [K, ..., 3]; cameras do not move them.
+
+    Args:
+        state: Where to linearise.
+        layout: Free parameters.
+        points: Points on the surface.
+        row: Which row of the expressions they wear.
+        direction: World directions.
+    """
+    world = world_points(state, points, row)
+    jacobian = direction.new_zeros(*direction.shape[:-1], layout.size)
+    if "head_pose" in layout:
+        arm = _negative_cross(world - head_centre(state))
+        part = layout.slices["head_pose"]
+        jacobian[..., part.start : part.start + 3] = _apply(direction, arm)
+        jacobian[..., part.start + 3 : part.stop] = direction
+    if "scale" in layout:
+        moving = (world - points.offsets - head_centre(state))[..., None]
+        jacobian[..., layout.slices["scale"]] = _apply(direction, moving)
+    model_direction = direction @ state.world_from_model[:3, :3] * state.log_scale.exp()
     identities = state.identity.shape[0]
     if "identity" in layout:
         jacobian[..., layout.slices["identity"]] = _apply(model_direction, points.basis[..., :identities])

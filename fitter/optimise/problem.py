@@ -12,6 +12,7 @@ from fitter.kernels.topology import MeshTopology
 from fitter.model.morphable import MorphableModel
 from fitter.optimise.config import Configuration, Stage
 from fitter.optimise.observation import Observation
+from fitter.optimise.scan_target import ScanTarget
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,8 @@ class Problem:
     focal_known: bool
     metric: bool
     """Whether the cameras' unit is known."""
+    scan: ScanTarget | None = None
+    """The subject's scan, where there is one."""
     face_masks: Callable | None = None
     """(model, state, observation) -> per-view face masks; None where no stage asks for contours."""
     on_step: Callable[[str, int, int, float], None] = field(default=lambda stage, step, steps, energy: None)
@@ -54,9 +57,19 @@ class StageLog:
         return sum(after for _, after in self.energies.values())
 
 
-def setting(stage: Stage, energy: str, name: str, default):
-    """One setting of one of the stage's energies."""
-    return stage.energies.get(energy, {}).get(name, default)
+def setting(stage: Stage, energy: str, name: str, default, progress: float = 1.0):
+    """One setting of one of the stage's energies.
+
+    A pair [first, last] changes geometrically (linearly from or to 0) over the stage's steps; `progress` in [0, 1] says
+    how far they are.
+    """
+    value = stage.energies.get(energy, {}).get(name, default)
+    if not isinstance(value, list | tuple):
+        return value
+    first, last = value
+    if first > 0 and last > 0:
+        return first * (last / first) ** progress
+    return first + (last - first) * progress
 
 
 def landmark_embedding(model: MorphableModel, observation: Observation):

@@ -19,12 +19,18 @@ from fitter.optimise.lighting_stage import solve_lighting_and_albedo
 from fitter.optimise.mean_of_views import run_mean_of_views
 from fitter.optimise.problem import Problem, StageLog
 from fitter.optimise.render_energies import check_settings
+from fitter.optimise.ray_displacement import RAY_SETTINGS, run_ray_cast
+from fitter.optimise.scan_energies import has_landmarks
 from fitter.optimise.start import run_focal_search, run_initialise
 
 CHOICES = {"mode": ("gain", "lcn"), "around": ("zero", "start")}
 """Settings of Gauss-Newton energies that are words; all others are numbers."""
-DIVISORS = {"sigma", "sigma_mm", "robust"}
+DIVISORS = {"sigma", "sigma_mm", "robust", "gate"}
 """Numbers that must not be zero."""
+KNOWN_SETTINGS = {"gauss_newton": SETTINGS, "focal_search": SETTINGS, "ray_cast": RAY_SETTINGS}
+"""Energies and their settings, of the solvers that are not Adam."""
+VIEWS = {"none": (0, 0), "one": (1, 1), "several": (2, math.inf), "some": (1, math.inf), "any": (0, math.inf)}
+"""Least and most views of the sessions that a stage is meant for."""
 NEEDS_MASKS = {"contour", "silhouette"}
 """Energies that compare with a face mask."""
 
@@ -48,7 +54,7 @@ def check_configuration(configuration: Configuration) -> None:
         if stage.solver == "adam":
             check_settings(stage.energies, stage.name)
             continue
-        known = SETTINGS if stage.solver in ("gauss_newton", "focal_search") else {}
+        known = KNOWN_SETTINGS.get(stage.solver, {})
         for energy, settings in stage.energies.items():
             place = f"stage '{stage.name}', energy '{energy}'"
             if energy not in known:
@@ -68,17 +74,25 @@ def _check_values(settings: dict[str, Any], place: str) -> None:
         if key in CHOICES:
             good, expected = value in CHOICES[key], " or ".join(CHOICES[key])
         else:
-            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            good = number and (value > 0 if key in DIVISORS else value >= 0)
-            expected = "a number above 0" if key in DIVISORS else "a number, 0 or above"
+            pair = isinstance(value, list | tuple) and len(value) == 2
+            good = all(_is_number(one, above_zero=key in DIVISORS) for one in (value if pair else [value]))
+            bound = "above 0" if key in DIVISORS else "0 or above"
+            expected = f"a number {bound}, or two: [at the first step, at the last]"
         if not good:
             raise InputError(place, f"{value!r} for '{key}'", expected, "Correct the value.")
 
 
+def _is_number(value: Any, *, above_zero: bool) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return number and (value > 0 if above_zero else value >= 0)
+
+
 def applies(stage: Stage, problem: Problem) -> bool:
     """Whether a stage is meant for this session."""
-    several = problem.observation.view_count > 1
-    if stage.views != "any" and (stage.views == "several") != several:
+    least, most = VIEWS[stage.views]
+    if not least <= problem.observation.view_count <= most:
+        return False
+    if stage.scan_landmarks != "any" and (stage.scan_landmarks == "known") != has_landmarks(problem):
         return False
     return stage.cameras == "any" or (stage.cameras == "known") == problem.cameras_known
 
@@ -118,6 +132,7 @@ SOLVERS: dict[str, Callable[[Problem, FaceState, Stage], tuple[FaceState, StageL
     "closed_form": run_closed_form,
     "adam": run_adam,
     "mean_of_views": run_mean,
+    "ray_cast": run_ray_cast,
 }
 
 

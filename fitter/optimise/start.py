@@ -18,9 +18,14 @@ FOCAL_CANDIDATES = (1.2, 1.8, 2.7, 4.0, 6.0, 9.0)
 
 
 def run_initialise(problem: Problem, state: FaceState, stage: Stage) -> tuple[FaceState, StageLog]:
-    """Place the mean head (and the cameras, where they are unknown) by the landmarks."""
+    """Place the mean head (and the cameras, where they are unknown) by the scan, or by the landmarks."""
     log = StageLog(steps=1)
-    if problem.cameras_known and state.view_count > 1:
+    if problem.scan is not None:
+        state = replace(state, world_from_model=problem.scan.world_from_model.to(state.identity))
+        if not problem.cameras_known:
+            poses = _poses(problem, state)
+            state = replace(state, cam_from_world=poses @ torch.linalg.inv(state.world_from_model))
+    elif problem.cameras_known and state.view_count > 1:
         state = _place_by_triangulation(problem, state)
     elif problem.cameras_known:
         pose = _poses(problem, state)[0]

@@ -1,0 +1,48 @@
+"""The scan as the solvers see it: tensors, a hierarchy to ask for closest points and rays, samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fitter.kernels.mesh_queries import MeshPoints, MeshQueries
+
+
+@dataclass(frozen=True, eq=False)
+class ScanTarget:
+    """The part of a scan that a face is fitted to: what is seen from the front of the face, in world mm."""
+
+    vertices: Tensor
+    """[V, 3]."""
+    triangles: Tensor
+    """[F, 3] int64."""
+    normals: Tensor
+    """[V, 3] unit vertex normals."""
+    boundary: Tensor
+    """[V] bool: on an edge with one triangle, where the scan ends."""
+    points: Tensor
+    """[P, 3] samples of equal area in random order: the first k of them are a sparser sample."""
+    point_normals: Tensor
+    """[P, 3]."""
+    landmarks: Tensor
+    """[L, 3] points on the scan that belong to the model's landmarks; L may be 0."""
+    landmark_indices: Tensor
+    """[L] int64 iBUG-68 numbers."""
+    world_from_model: Tensor
+    """[4, 4] rigid: where the search or the landmarks found the face."""
+    noise_mm: float
+    """Standard deviation of the vertices along the normal."""
+    edge_mm: float
+    """Median edge length."""
+    queries: MeshQueries
+
+    def ends_at(self, at: MeshPoints) -> Tensor:
+        """[K] bool: answers that lie where the scan ends, which say only that the surface goes on elsewhere."""
+        corners = self.boundary[self.triangles[at.triangle]].to(at.weights.dtype)
+        return (corners * at.weights).sum(-1) > 0.999
+
+    def normals_at(self, at: MeshPoints) -> Tensor:
+        """[K, 3] unit normals at answers."""
+        return torch.nn.functional.normalize(self.queries.interpolate(self.normals, at), dim=-1)
