@@ -24,6 +24,8 @@ ALLOWED = {
     "render": {"kernels"},
     "model": set(),
     "capture": set(),
+    "alignment": {"capture", "kernels", "model"},
+    "alignment": {"capture", "kernels", "model"},
     "texture": {"kernels", "render"},
     "hierarchy": {"kernels", "model", "render"},
     "energies": {"hierarchy", "kernels", "model", "render"},
@@ -32,7 +34,8 @@ ALLOWED = {
     "export": {"capture", "model", "kernels", "render", "result"},
     "compare": {"export", "kernels", "model", "render", "result"},
     "face_masks": {"capture", "hierarchy", "kernels", "model", "optimise", "render"},
-    "fit": {"capture", "face_masks", "kernels", "hierarchy", "model", "optimise", "render", "result"},
+    "scan_target": {"alignment", "capture", "kernels", "model", "optimise"},
+    "fit": {"alignment", "capture", "face_masks", "scan_target", "kernels", "hierarchy", "model", "optimise", "render", "result"},
 }
 """Part -> the parts it may import; only `cli`, `__init__` and `__main__` may import everything."""
 
