@@ -25,7 +25,6 @@ ALLOWED = {
     "model": set(),
     "capture": set(),
     "alignment": {"capture", "kernels", "model"},
-    "alignment": {"capture", "kernels", "model"},
     "texture": {"kernels", "render"},
     "hierarchy": {"kernels", "model", "render"},
     "energies": {"hierarchy", "kernels", "model", "render"},
