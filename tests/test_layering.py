@@ -31,7 +31,7 @@ ALLOWED = {
     "optimise": {"energies", "hierarchy", "kernels", "model", "render", "texture"},
     "result": {"capture", "hierarchy", "kernels", "model", "optimise", "render", "texture"},
     "export": {"capture", "model", "kernels", "render", "result"},
-    "compare": {"export", "kernels", "model", "render", "result"},
+    "compare": {"capture", "export", "kernels", "model", "render", "result"},
     "face_masks": {"capture", "hierarchy", "kernels", "model", "optimise", "render"},
     "scan_target": {"alignment", "capture", "kernels", "model", "optimise"},
     "fit": {"alignment", "capture", "face_masks", "scan_target", "kernels", "hierarchy", "model", "optimise", "render", "result"},

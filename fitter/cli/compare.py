@@ -32,11 +32,11 @@ def compare_command(
 
     Args:
         fit: Result folder of `hrn fit`.
-        scan: Mesh to compare with (PLY, OBJ, STL).
+        scan: Mesh to compare with (PLY, OBJ, STL, GLB).
         unit: Unit of the scan (and of its landmarks).
         radius: Radius around the nose tip, mm.
         out: Folder for the files; by default `compare` in the fit's folder.
-        scan_landmarks: 68 iBUG landmarks on the scan (text, .npy or .json): they say where its nose is and where
+        scan_landmarks: 68 iBUG landmarks on the scan (text, .npy, .json or .pp): they say where its nose is and where
             it looks, and start the alignment of a fit that lies elsewhere.
     """
     # Late, so that --help stays quick.
