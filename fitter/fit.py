@@ -1,4 +1,4 @@
-"""Fit a session: photographs in, fused result out. The Python entry of the engine."""
+"""Fit a session: photographs, a scan or both in, fused result out. The Python entry of the engine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ from fitter.optimise.problem import Problem
 from fitter.optimise.run import FinishedStage, check_configuration, run_stages
 from fitter.result.build import dense_mesh, fuse_maps, reference_view, view_results
 from fitter.result.checkpoint import fingerprint, load_checkpoint, save_checkpoint
+from fitter.result.scan_outcome import scan_outcome
+from fitter.result.scan_warnings import scan_warnings
 from fitter.result.types import FitResult, StageRecord, ViewResult
+from fitter.scan_target import observe_scan
 
 LEAST_LANDMARKS = 6
 """Points inside the face from which a head can be placed."""
@@ -86,6 +89,8 @@ def session_landmarks(session: Session, model: MorphableModel) -> tuple[np.ndarr
 
 def observe(session: Session, model: MorphableModel, device: str) -> Observation:
     """Bring a session's photographs and landmarks to the device; raises as `session_landmarks` does."""
+    if not session.views:
+        return Observation((), None, None, "ibug68", ())
     points, confidence, scheme = session_landmarks(session, model)
     masks = tuple(None if view.mask is None else torch.from_numpy(view.mask).to(device) for view in session.views)
     pyramids = tuple(
@@ -130,6 +135,8 @@ def _cameras(session: Session, device: str) -> tuple[Tensor, Tensor]:
         matrix = torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
         intrinsics.append(matrix.double())
         poses.append(torch.eye(4, dtype=torch.float64))
+    if not intrinsics:
+        return torch.zeros(0, 3, 3, device=device), torch.zeros(0, 4, 4, device=device)
     return torch.stack(intrinsics).float().to(device), torch.stack(poses).float().to(device)
 
 
@@ -139,6 +146,10 @@ def build_problem(
     """The problem and the state it starts from."""
     model = model.to(options.device)
     observation = observe(session, model, options.device)
+    target = None
+    if session.scan is not None:
+        options.on_phase("finding the face in the scan")
+        target = observe_scan(session, model, device=options.device, seed=options.seed)
     intrinsics, poses = _cameras(session, options.device)
     known = session.calibrated
     rig = session.kind == "rig"
@@ -153,7 +164,8 @@ def build_problem(
         rig=rig,
         cameras_known=known,
         focal_known=known or all(view.focal_guess is not None for view in session.views),
-        metric=known and session.mm_per_unit is not None,
+        metric=(known and session.mm_per_unit is not None) or target is not None,
+        scan=target,
         face_masks=face_masks_for,
         on_step=options.on_step,
     )
@@ -182,7 +194,15 @@ def fit_fingerprint(session: Session, model: MorphableModel, configuration: Conf
         mask = None if view.mask is None else _checksum(view.mask)
         views.append([view.name, view.image.shape, _checksum(view.image), marks, mask, camera, view.focal_guess])
     content = [__version__, model.name, model.source, configuration_to_dict(configuration), session.kind, views]
-    return fingerprint([*content, session.mm_per_unit, seed])
+    return fingerprint([*content, session.mm_per_unit, seed, _scan_content(session)])
+
+
+def _scan_content(session: Session) -> list | None:
+    scan = session.scan
+    if scan is None:
+        return None
+    marks = None if scan.landmarks is None else _checksum(scan.landmarks.points, scan.landmarks.indices)
+    return [scan.name, _checksum(scan.vertices, scan.triangles), marks, scan.mm_per_unit]
 
 
 def fit_session(
@@ -265,6 +285,8 @@ def _mm_per_unit(session: Session, state: FaceState) -> float:
     """World millimetres per session unit: given, or as the fit scaled the cameras."""
     if session.mm_per_unit is not None:
         return float(session.mm_per_unit)
+    if session.scan is not None:
+        return float(session.scan.mm_per_unit)
     if not session.calibrated:
         return 1.0
     before = np.array([np.linalg.norm(view.camera.cam_from_world[:3, 3].numpy()) for view in session.views])
@@ -280,6 +302,9 @@ def assemble(
     reference = reference_view(state)
     row = state.expression_row(reference)
     fused = fuse_maps(problem, state)
+    outcome = None
+    if problem.scan is not None:
+        outcome = scan_outcome(problem, state, problem.scan.alignment, options.seed)
 
     def array(tensor: Tensor) -> np.ndarray:
         return tensor.detach().cpu().numpy()
@@ -302,6 +327,7 @@ def assemble(
         mm_per_unit=_mm_per_unit(session, state),
         views=views,
         reference_view=reference,
+        expression=array(state.expression[row]),
         identity=array(state.identity),
         albedo=array(state.albedo),
         world_from_model=array(similarity.double()),
@@ -314,10 +340,13 @@ def assemble(
         texture=array(fused.texture),
         albedo_map=array(fused.albedo),
         coverage=array(fused.coverage),
-        confidence=array(fused.confidence),
+        confidence=array(fused.confidence) if outcome is None else np.maximum(array(fused.confidence), outcome.valid),
         map_valid=array(fused.valid),
         stages=stages,
-        warnings=session.warnings + plain_warnings(session, problem, state, views, face_confidence),
+        warnings=session.warnings
+        + plain_warnings(session, problem, state, views, face_confidence)
+        + (() if outcome is None else scan_warnings(session.scan, outcome)),
+        scan=outcome,
         timings={s.name: s.seconds for s in finished},
     )
 
@@ -339,7 +368,7 @@ def plain_warnings(
                 f"The landmarks of {view.name} lie {100 * view.landmark_error:.0f} % of the eye distance from the fit: "
                 "look whether they belong to this face and are in the usual order."
             )
-    if len(session.views) > 1 and face_confidence < OVERLAP_DOUBT:
+    if len(session.views) > 1 and session.scan is None and face_confidence < OVERLAP_DOUBT:
         found.append(
             "Hardly any of the face is seen well by two photographs (dark, clipped, masked out or too far apart): the "
             "shape is mostly the model's guess."
@@ -349,7 +378,7 @@ def plain_warnings(
             "The unit of the cameras is not known: the result's millimetres rest on the average size of a head, so "
             "its absolute size may be wrong by several per cent."
         )
-    if len(session.views) == 1:
+    if len(session.views) == 1 and session.scan is None:
         found.append(
             "One photograph was given: depth comes from the model, outlines and shading, not from parallax. Expect "
             "about a millimetre of error after alignment, more at the sides."

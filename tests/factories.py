@@ -296,6 +296,7 @@ def toy_result(*, mm_per_unit: float = 10.0, metric: bool = True, resolution: in
         mm_per_unit=mm_per_unit,
         views=view_results,
         reference_view=1,
+        expression=view_results[1].expression,
         identity=identity,
         albedo=np.array([0.2]),
         world_from_model=world_from_model,

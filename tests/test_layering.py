@@ -33,8 +33,9 @@ ALLOWED = {
     "export": {"capture", "model", "kernels", "render", "result"},
     "compare": {"capture", "export", "kernels", "model", "render", "result"},
     "face_masks": {"capture", "hierarchy", "kernels", "model", "optimise", "render"},
-    "scan_target": {"alignment", "capture", "kernels", "model", "optimise"},
-    "fit": {"alignment", "capture", "face_masks", "scan_target", "kernels", "hierarchy", "model", "optimise", "render", "result"},
+    "carried_landmarks": {"capture", "kernels"},
+    "scan_target": {"alignment", "capture", "carried_landmarks", "kernels", "model", "optimise"},
+    "fit": {"capture", "face_masks", "scan_target", "kernels", "hierarchy", "model", "optimise", "render", "result"},
 }
 """Part -> the parts it may import; only `cli`, `__init__` and `__main__` may import everything."""
 

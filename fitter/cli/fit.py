@@ -66,11 +66,11 @@ def fit_command(
         seed: Seed of everything random.
     """
     session = _load(photographs, builtin, unit, cameras, _kind(kind, rig, casual), views, max_views, strict)
-    session = _with_landmarks(session, provider, model_file, device, strict)
-    configuration = _configuration(config, len(session.views), displacement, texture)
-    _check_device(device)
+    session = complete_landmarks(session, provider, model_file, device, strict)
+    configuration = choose_configuration(config, len(session.views), displacement, texture)
+    check_device(device)
     folder = out if out is not None else Path(f"{session.name}-fit")
-    return _run(session, configuration, model, folder, report, again, device, seed)
+    return run_session(session, configuration, model, folder, report, again, device, seed)
 
 
 def _kind(kind: str | None, rig: bool, casual: bool) -> str | None:
@@ -97,7 +97,8 @@ def _load(photographs, builtin, unit, cameras, kind, views, max_views, strict):
     return load_session(paths, unit=unit, cameras=cameras, kind=kind, views=chosen, strict=strict, max_views=max_views)
 
 
-def _with_landmarks(session, provider, model_file, device, strict):
+def complete_landmarks(session, provider, model_file, device, strict):
+    """The session with landmarks in every view: from files, or from a detector; raises as `require_landmarks` does."""
     from fitter.capture.providers import make_provider
     from fitter.capture.session import require_landmarks
 
@@ -112,7 +113,8 @@ def _with_landmarks(session, provider, model_file, device, strict):
     return require_landmarks(session, detector, strict=strict)
 
 
-def _configuration(name: str, view_count: int, displacement: int | None, texture: int | None):
+def choose_configuration(name: str, view_count: int, displacement: int | None, texture: int | None):
+    """The preset or file called `name` with the map sizes asked for, checked before any work is done."""
     from fitter.optimise.config import Maps, configuration_to_dict, load_configuration
     from fitter.optimise.run import check_configuration
 
@@ -135,7 +137,8 @@ def _configuration(name: str, view_count: int, displacement: int | None, texture
     return configuration
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Refuse a device that is not here."""
     from fitter.errors import MissingPartError
 
     if device.startswith("cuda"):
@@ -149,9 +152,10 @@ def _check_device(device: str) -> None:
         raise InputError("--device", device, "cpu or cuda", "Use --device cpu.")
 
 
-def _run(
+def run_session(
     session, configuration, model_name: str, folder: Path, report: bool, again: bool, device: str, seed: int
 ) -> int:
+    """Fit a loaded session into a folder; says so where the folder holds this very fit already."""
     from fitter.cli.progress import FitProgress, model_progress
     from fitter.export.folder import is_complete, write_result
     from fitter.fit import FitOptions, fit_fingerprint, fit_session, session_landmarks
@@ -163,7 +167,8 @@ def _run(
         print(f"skipped {name}: {reason}")
     with model_progress() as progress:
         model = load_model(model_name, progress)
-    session_landmarks(session, model)  # What cannot be fitted is refused before anything is written.
+    if session.views:
+        session_landmarks(session, model)  # What cannot be fitted is refused before anything is written.
     key = fit_fingerprint(session, model, configuration, seed)
     if _already_done(folder, key, again, report):
         print(f"{folder} holds this fit already; --again fits once more.")
@@ -190,7 +195,12 @@ def _run(
         print(f"note: {warning}")
     shown = "report.html" if report else "face.obj"
     seconds = time.perf_counter() - began
-    print(f"{session.name}: {len(session.views)} view(s) fitted in {seconds:.1f} s -> {folder / shown}")
+    what = " and ".join(
+        text
+        for text, there in (("a scan", session.scan is not None), (f"{len(session.views)} view(s)", session.views))
+        if there
+    )
+    print(f"{session.name}: {what} fitted in {seconds:.1f} s -> {folder / shown}")
     return 0
 
 

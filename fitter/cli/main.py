@@ -10,6 +10,7 @@ from fitter.errors import InputError
 
 COMMANDS = {
     "fit": "fit a hierarchical face to one or more photographs of a person",
+    "scan": "fit a hierarchical face to a 3D scan, with or without its photographs",
     "compare": "measure a fit against a scan",
     "landmarks": "make and draw face landmarks for photographs",
     "doctor": "tell which models, backends and optional parts are usable here",
@@ -33,6 +34,10 @@ def _command(name: str) -> Callable[..., object]:
         from fitter.cli.fit import fit_command
 
         return fit_command
+    if name == "scan":
+        from fitter.cli.scan import scan_command
+
+        return scan_command
     if name == "compare":
         from fitter.cli.compare import compare_command
 

@@ -95,7 +95,7 @@ def build_glb(result: FitResult, texture_png: bytes) -> bytes:
     model = result.model
     rotation, origin, scale = mesh_frame(result.world_from_model)
     basis = model.expression_basis.cpu().numpy().astype(np.float64) * scale
-    weights = np.asarray(result.views[result.reference_view].expression, np.float64)
+    weights = np.asarray(result.expression, np.float64)
     worn = (result.vertices_m1 - origin) @ rotation
     triangles = model.triangles.cpu().numpy()
     textured = textured_triangles(model)

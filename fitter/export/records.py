@@ -6,6 +6,7 @@ import json
 import math
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import PurePath
 from typing import Any
@@ -69,7 +70,7 @@ def version_of(package: str) -> str | None:
 def fit_record(result: FitResult) -> dict[str, Any]:
     """The content of fit.json."""
     packages = {name: version for name in RECORDED_PACKAGES if (version := version_of(name))}
-    reference = result.views[result.reference_view]
+    reference = result.views[result.reference_view].name if result.views else None
     return {
         "format": "hrn-fit-1",
         "version": __version__,
@@ -80,9 +81,10 @@ def fit_record(result: FitResult) -> dict[str, Any]:
         "unit": unit_name(result),
         "mm_per_unit": result.mm_per_unit,
         "metric": result.metric,
-        "reference_view": reference.name,
+        "reference_view": reference,
         "world_from_model": _similarity_in_units(result),
         "views": [_view(view) for view in result.views],
+        "scan": None if result.scan is None else scan_record(result),
         "skipped": [{"file": name, "reason": reason} for name, reason in result.session.skipped],
         "warnings": list(all_warnings(result)),
         "stages": [_stage(stage) for stage in result.stages],
@@ -113,6 +115,34 @@ def _view(view: ViewResult) -> dict[str, Any]:
     }
 
 
+def scan_record(result: FitResult) -> dict[str, Any]:
+    """What became of the scan: how it was found, distances per level with and without eyes and mouth, landmarks."""
+    outcome = result.scan
+    landmarks = None
+    if outcome.landmark_mm is not None:
+        landmarks = {
+            level: {"median_mm": float(np.median(found)), "mean_mm": float(np.mean(found)), "points": len(found)}
+            for level, found in outcome.landmark_mm.items()
+        }
+    return {
+        "file": result.session.scan.path.name,
+        "unit": result.session.scan.unit,
+        "alignment": outcome.alignment,
+        "counted": "equal-area samples of the scan within 80 mm of the fitted nose tip that face forward, other than "
+        "those the fit used, to the closest point of the fit; skin: without eye apertures, nostrils, inside of the mouth",
+        "levels": {
+            level: {part: asdict(numbers) for part, numbers in parts.items()}
+            for level, parts in outcome.residuals.items()
+        },
+        "landmarks": landmarks,
+        "flipped_triangles": outcome.flipped_triangles,
+        "counted_triangles": outcome.counted_triangles,
+        "noise_mm": outcome.noise_mm,
+        "edge_mm": outcome.edge_mm,
+        "valid_share": float(outcome.valid[result.map_valid].mean()),
+    }
+
+
 def _stage(stage: StageRecord) -> dict[str, Any]:
     """One stage without its seconds, which differ from run to run."""
     energies = {name: {"before": before, "after": after} for name, (before, after) in stage.energies.items()}
@@ -138,6 +168,7 @@ def coefficient_record(result: FitResult) -> dict[str, Any]:
     return {
         "model": result.model.name,
         "identity": result.identity,
+        "expression": dict(zip(names, plain(np.asarray(result.expression)), strict=True)),
         "albedo": result.albedo,
         "expression_unit": "0 to 1, fully on" if result.model.expressions_are_named else "standard deviations",
         "lighting": "spherical harmonics of order 2 (9 x RGB), linear RGB, world frame",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ class ScanTarget:
     """[L] int64 iBUG-68 numbers."""
     world_from_model: Tensor
     """[4, 4] rigid: where the search or the landmarks found the face."""
+    alignment: dict[str, Any]
+    """How the face was found, for the record: method, score, runner-up, whether that is certain."""
     noise_mm: float
     """Standard deviation of the vertices along the normal."""
     edge_mm: float

@@ -44,7 +44,9 @@ class FusedMaps:
 
 
 def reference_view(state: FaceState) -> int:
-    """The view that looks at the face most directly from the front."""
+    """The view that looks at the face most directly from the front; 0 where there is none."""
+    if state.view_count == 0:
+        return 0
     forward = state.world_from_model[:3, 2]
     rotation = state.cam_from_world[:, :3, :3]
     centres = -(rotation.transpose(1, 2) @ state.cam_from_world[:, :3, 3:])[..., 0]
@@ -80,7 +82,7 @@ def _view_weights(
             state, view, vertices, surface.topology, points, directions, observation.pyramids[view][0]
         )
         weights.append(weight * samples.usable)
-    return torch.stack(weights)
+    return torch.stack(weights) if weights else samples.weights.new_zeros(0, samples.count)
 
 
 def _confidence(state: FaceState, points: Tensor, weights: Tensor) -> Tensor:
@@ -88,6 +90,8 @@ def _confidence(state: FaceState, points: Tensor, weights: Tensor) -> Tensor:
 
     Every pair of views counts with the weaker of its two weights and with the angle between its rays.
     """
+    if state.view_count == 0:
+        return torch.zeros_like(points[:, 0])
     rotation = state.cam_from_world[:, :3, :3]
     centres = -(rotation.transpose(1, 2) @ state.cam_from_world[:, :3, 3:])[..., 0]
     rays = torch.nn.functional.normalize(centres[:, None] - points[None], dim=-1)
@@ -132,13 +136,15 @@ def fuse_maps(problem: Problem, state: FaceState) -> FusedMaps:
     ]
     fine = dense_samples(surface, maps.texture)
     weights = _view_weights(state, observation, surface, fine, geometry)
-    texture, seen = _texture(state, observation, fine, geometry, weights)
     valid_fine = fine.to_grid(torch.ones_like(fine.weights[:, 0])) > 0
-    filled = inpaint_texture(texture, seen, valid_fine)
     # Albedo's corners in the dense mesh are those of the model's albedo, subdivided like its coordinates.
     albedo_vertices = _dense_albedo(problem, state, surface)
     base_albedo = fine.to_grid(fine.interpolate(albedo_vertices))
-    refined, _ = deretouched_albedo(base_albedo, filled, seen)
+    filled = refined = base_albedo  # Without photographs the model's own colours are all there is.
+    if state.view_count:
+        texture, seen = _texture(state, observation, fine, geometry, weights)
+        filled = inpaint_texture(texture, seen, valid_fine)
+        refined, _ = deretouched_albedo(base_albedo, filled, seen)
 
     coarse = dense_samples(surface, maps.displacement)
     coarse_weights = _view_weights(state, observation, surface, coarse, geometry)

@@ -75,6 +75,49 @@ class StageRecord:
 
 
 @dataclass(frozen=True)
+class LevelResiduals:
+    """Distances of points of the scan to one level of the fit."""
+
+    count: int
+    """Points counted."""
+    median_mm: float
+    mean_mm: float
+    p90_mm: float
+    """90th percentile."""
+    normal_median: float
+    """Degrees between the scan's interpolated normal and the fit's at the closest point."""
+    normal_mean: float
+
+
+@dataclass(frozen=True)
+class ScanOutcome:
+    """What became of a session's scan."""
+
+    alignment: dict[str, Any]
+    """How the face was found in the scan: method, score, runner-up, whether that is certain."""
+    residuals: dict[str, dict[str, LevelResiduals]]
+    """Level (M0, M1, M2) -> `all` and `skin` (without eye apertures, nostrils, inside of the mouth)."""
+    landmark_mm: dict[str, np.ndarray] | None
+    """Level -> [L] distances of the scan's landmarks, or None where it has none."""
+    flipped_triangles: int
+    """Triangles of the face that M1 turned around, lids, nostrils and mouth aside."""
+    counted_triangles: int
+    """Triangles looked at for that."""
+    noise_mm: float
+    """Estimated noise of the scan's vertices."""
+    edge_mm: float
+    """Median edge of the scan."""
+    valid: np.ndarray
+    """[S, S] bool: texels whose displacement was measured on the scan, row 0 is v = 0."""
+    vertices: np.ndarray
+    """[P, 3] world mm: the part of the scan that was fitted."""
+    triangles: np.ndarray
+    """[Q, 3]."""
+    distances: np.ndarray
+    """[P] mm to M2."""
+
+
+@dataclass(frozen=True)
 class FitResult:
     """A fitted session."""
 
@@ -89,7 +132,9 @@ class FitResult:
     """World millimetres per session unit; exporters divide by it."""
     views: tuple[ViewResult, ...]
     reference_view: int
-    """The view whose expression the exported meshes wear."""
+    """The view whose expression the exported meshes wear; 0 without views."""
+    expression: np.ndarray
+    """[E] expression coefficients that the exported meshes wear."""
     identity: np.ndarray
     """[I]."""
     albedo: np.ndarray
@@ -120,3 +165,5 @@ class FitResult:
     stages: tuple[StageRecord, ...]
     warnings: tuple[str, ...] = field(default=())
     timings: dict[str, float] = field(default_factory=dict)
+    scan: ScanOutcome | None = None
+    """Where the session has a scan."""

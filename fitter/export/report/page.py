@@ -187,6 +187,8 @@ def _maps(result: FitResult) -> str:
 
 
 def _view_textures(result: FitResult) -> str:
+    if not result.views:
+        return ""
     view = result.views[result.reference_view]
     shown = pictures.view_texture_pictures(view)
     if not shown:

@@ -1,0 +1,93 @@
+"""From a scan of a session to what the solvers fit: aligned, cropped to the face, hidden sheets dropped, sampled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from fitter.alignment import Alignment, align_scan
+from fitter.capture.scan.edges import boundary_vertices
+from fitter.capture.scan.visibility import visible_triangles
+from fitter.capture.types import Scan, Session
+from fitter.carried_landmarks import carried_landmarks
+from fitter.errors import InputError
+from fitter.kernels.mesh_queries import MeshQueries
+from fitter.kernels.surface import vertex_normals
+from fitter.kernels.surface_sampling import equal_area_samples
+from fitter.kernels.topology import MeshTopology
+from fitter.model.morphable import MorphableModel
+from fitter.optimise.scan_target import ScanTarget
+
+REACH_MM = 150.0
+"""The scan further than this from the nose tip is no face: the rest of a bust, a chair."""
+SAMPLES = 40_000
+NOSE_TIP = 30
+FEWEST_TRIANGLES = 100
+
+
+def observe_scan(session: Session, model: MorphableModel, *, device: str, seed: int) -> ScanTarget:
+    """Find the face in a session's scan and prepare it; landmarks are the scan's own, or the photographs' cast on it.
+
+    Raises:
+        InputError: There is no face in the scan, or the cameras do not look at it.
+    """
+    scan = session.scan
+    if scan.landmarks is None and session.views and session.calibrated:
+        scan = replace(scan, landmarks=carried_landmarks(session))
+    alignment = align_scan(scan.vertices, scan.triangles, model, landmarks=scan.landmarks, seed=seed)
+    return build_scan_target(scan, model, alignment, device=device, seed=seed)
+
+
+def build_scan_target(scan: Scan, model: MorphableModel, alignment: Alignment, *, device: str, seed: int) -> ScanTarget:
+    """The scan's face as tensors, in the scan's own frame.
+
+    Raises:
+        InputError: Almost nothing of the scan lies where the alignment says that the face is.
+    """
+    pose = alignment.scan_from_model
+    tip = model.landmarks(model.mean)[NOSE_TIP].double().cpu().numpy()
+    tip = pose[:3, :3] @ tip + pose[:3, 3]
+    near = np.linalg.norm(scan.vertices - tip, axis=1) <= REACH_MM
+    triangles = scan.triangles[near[scan.triangles].all(1)]
+    boundary = boundary_vertices(scan.triangles, len(scan.vertices))
+    if len(triangles) >= FEWEST_TRIANGLES:
+        triangles = triangles[visible_triangles(scan.vertices, triangles, pose[:3, 2], pose[:3, 1])]
+    if len(triangles) < FEWEST_TRIANGLES:
+        found = f"{len(triangles)} visible triangles within {REACH_MM:g} mm of the nose tip that was found"
+        raise InputError(scan.path, found, "a face", "Give landmarks on the scan with --landmarks.")
+    used, flat = np.unique(triangles, return_inverse=True)
+    triangles = flat.reshape(-1, 3)
+    # What is cut off by the crop or hidden is a boundary too, and one that was there before remains one.
+    boundary = boundary[used] | boundary_vertices(triangles, len(used))
+    # Float32 from here on: relative to the face, not to a scanner's origin metres away.
+    vertices = torch.from_numpy(scan.vertices[used]).float().to(device)
+    index = torch.from_numpy(triangles).to(device)
+    normals = vertex_normals(vertices[None], MeshTopology.from_triangles(index, len(used)))[0]
+    points, point_normals = equal_area_samples(vertices, index, normals, SAMPLES, seed)
+    landmarks = scan.landmarks
+    return ScanTarget(
+        vertices=vertices,
+        triangles=index,
+        normals=normals,
+        boundary=torch.from_numpy(boundary).to(device),
+        points=points,
+        point_normals=point_normals,
+        landmarks=torch.from_numpy(np.zeros((0, 3)) if landmarks is None else landmarks.points).float().to(device),
+        landmark_indices=torch.from_numpy(
+            np.zeros(0, np.int64) if landmarks is None else landmarks.indices.astype(np.int64)
+        ).to(device),
+        world_from_model=torch.from_numpy(np.asarray(pose)).float().to(device),
+        alignment={
+            "method": alignment.method,
+            "score": alignment.score,
+            "runner_up": alignment.runner_up,
+            "certain": alignment.certain,
+            "warnings": list(alignment.warnings),
+            "scan_from_model_mm": np.asarray(pose).tolist(),
+        },
+        noise_mm=scan.noise_mm,
+        edge_mm=scan.edge_mm,
+        queries=MeshQueries(vertices, index),
+    )
