@@ -1,4 +1,4 @@
-"""De-retouching: the paper's φ in its own range, the ratio by hand, the default filter's behaviour."""
+"""De-retouching: the paper's φ in its own range, the ratio by hand, highlights."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from fitter.texture.deretouch import (
     deretouched_albedo,
     detail_ratio,
     guard_term,
-    smooth_retouch,
+    without_highlights,
 )
 
 
@@ -36,49 +36,24 @@ def test_ratio_in_the_middle_and_near_zero():
     assert float(detail_ratio(torch.ones(1), torch.tensor([0.01]))) == 4.0
 
 
-def _skin(tone: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Smoothly shaded skin of 128 px with a mole of 3 px and a strong lip-like edge; and the same without the mole."""
-    axis = torch.linspace(0, 1, 128, dtype=torch.float64)
-    shading = 0.6 + 0.4 * axis[:, None].expand(128, 128)
-    clean = tone * shading[..., None] * torch.tensor([1.0, 0.7, 0.55], dtype=torch.float64)
-    clean[96:, :, 1:] *= 0.4
-    clean[96:] *= 0.6
-    spotted = clean.clone()
-    spotted[40:43, 60:63] *= 0.9
-    return spotted, clean
-
-
-@pytest.mark.parametrize("tone", [0.6, 0.05])
-def test_default_retouch_removes_a_faint_mole_and_keeps_edges_on_every_skin(tone):
-    spotted, clean = _skin(tone)
-    retouched = smooth_retouch(spotted, torch.ones(128, 128))
-    assert float((retouched / clean - 1)[38:45, 58:65].abs().max()) < 0.05
-    assert float((retouched / clean - 1)[[92, 100]].abs().max()) < 0.02  # a few texels beside the edge
-    albedo = torch.full_like(spotted, 0.4)
-    detailed, _ = deretouched_albedo(albedo, spotted, torch.ones(128, 128))
-    assert float(detailed[41, 61].mean()) == pytest.approx(0.4 * 0.9, rel=0.05)
-    assert float((detailed[10:30, 20:100] - 0.4).abs().max()) < 0.01
-
-
-def test_injected_retouch_gives_the_albedo_back():
-    """With the true T0 the true A' comes out: eq. 3–4 read backwards."""
+def test_albedo_of_a_known_t0_is_the_true_one():
+    """With the true T0 the true A' comes out: eq. 3–4 read backwards; darker detail only, which is kept as it is."""
     generator = torch.Generator().manual_seed(2)
     coarse = 0.3 + 0.2 * torch.rand(8, 8, 3, generator=generator, dtype=torch.float64)
-    true = coarse * (0.8 + 0.4 * torch.rand(8, 8, 3, generator=generator, dtype=torch.float64))
+    true = coarse * (0.4 + 0.6 * torch.rand(8, 8, 3, generator=generator, dtype=torch.float64))
     shading = 0.5 + 0.5 * torch.rand(8, 8, 1, generator=generator, dtype=torch.float64)
-    albedo, retouched = deretouched_albedo(
-        coarse, true * shading, torch.ones(8, 8), retouch=lambda texture, weight: coarse * shading
-    )
-    assert torch.allclose(albedo, true, rtol=1e-4) and torch.equal(retouched, coarse * shading)
+    albedo = deretouched_albedo(coarse, true * shading, coarse * shading)
+    assert torch.allclose(albedo, true, rtol=1e-3)
 
 
-def test_unseen_texels_keep_the_models_albedo():
-    texture, weight = torch.rand(16, 16, 3), torch.ones(16, 16)
-    weight[:, 8:] = 0.0
-    texture[:, 8:] = 0.0
-    coarse = torch.full((16, 16, 3), 0.5)
-    albedo, _ = deretouched_albedo(coarse, texture, weight)
-    assert torch.equal(albedo[:, 8:], coarse[:, 8:]) and torch.isfinite(albedo).all()
+def test_highlights_are_compressed_and_lose_their_hue():
+    dark = torch.tensor([[0.5, 0.3, 0.4], [0.99, 0.95, 0.9]])
+    assert torch.allclose(without_highlights(dark), dark, rtol=1e-5)
+    slight, shine = torch.full((3,), 1.05), torch.tensor([2.0, 2.5, 3.0])
+    assert torch.allclose(without_highlights(slight), slight, rtol=2e-3)
+    left = without_highlights(shine)
+    assert float(left.max()) < 1.4 and float(left.max() / left.min()) < 1.1
+    assert float(left.min()) > 1.2  # compressed, not cut: brighter stays brighter
 
 
 def test_ratio_gradient():

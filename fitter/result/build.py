@@ -18,9 +18,9 @@ from fitter.optimise.observation import Observation
 from fitter.optimise.problem import Problem, landmark_embedding
 from fitter.optimise.views import view_visibility
 from fitter.render.detail_normals import detail_normals, displacement_gradient_map, vertex_tangents
+from fitter.result.albedo import fused_albedo
 from fitter.result.textures import view_textures
 from fitter.result.types import DenseMesh, ViewResult
-from fitter.texture.deretouch import deretouched_albedo
 from fitter.texture.fuse import fuse_textures, sharpness_weight
 from fitter.texture.inpaint import inpaint_texture
 from fitter.texture.unwrap import unwrap_texture
@@ -144,7 +144,8 @@ def fuse_maps(problem: Problem, state: FaceState) -> FusedMaps:
     if state.view_count:
         texture, seen = _texture(state, observation, fine, geometry, weights)
         filled = inpaint_texture(texture, seen, valid_fine)
-        refined, _ = deretouched_albedo(base_albedo, filled, seen)
+        shares = torch.stack([fine.to_grid(weight) for weight in weights])
+        refined = fused_albedo(problem, state, base_albedo, filled, shares)
 
     coarse = dense_samples(surface, maps.displacement)
     coarse_weights = _view_weights(state, observation, surface, coarse, geometry)
@@ -173,7 +174,7 @@ def _texture(
     weights: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Fused linear texture [T, T, 3] and how well each texel is seen [T, T]."""
-    colours, view_weights = [], []
+    colours, view_weights, sharpness = [], [], []
     for view in range(state.view_count):
         photograph = observation.pyramids[view][0]
         camera = Camera(state.intrinsics[view], state.cam_from_world[view], photograph.size)
@@ -181,8 +182,11 @@ def _texture(
         weight = samples.to_grid(weights[view])
         sampled = unwrap_texture(photograph.colour.permute(1, 2, 0), camera, positions, weight)
         colours.append(sampled.colour)
-        view_weights.append(sampled.weight * sharpness_weight(sampled.footprint))
-    colours, view_weights = torch.stack(colours), torch.stack(view_weights)
+        view_weights.append(sampled.weight)
+        sharpness.append(sharpness_weight(sampled.footprint))
+    colours, sharpness = torch.stack(colours), torch.stack(sharpness)
+    # Relative to the sharpest view: a face that is small in every photograph is no less seen.
+    view_weights = torch.stack(view_weights) * sharpness / sharpness.amax(0).clamp_min(1e-6)
     if colours.shape[0] == 1:
         return colours[0], view_weights[0]
     fused = fuse_textures(colours, view_weights, equalise=True)

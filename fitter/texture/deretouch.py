@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from fitter.texture.colour import luminance
-from fitter.texture.filters import guided_filter
-
-Retouch = Callable[[Tensor, Tensor], Tensor]
-"""(T' [R, R, 3] linear RGB, weight [R, R]) -> T0 [R, R, 3]: the texture without moles, spots and freckles."""
+from fitter.texture.colour import LUMINANCE
 
 GUARD = 1.0 / 255.0
 """Texture value below which the ratio is guarded; 1/255 is where the paper's φ acts for textures in 0–255."""
@@ -48,61 +42,47 @@ def detail_ratio(texture: Tensor, retouched: Tensor, *, guard: float = GUARD, li
     return ((texture + phi) / (retouched + phi)).clamp(1.0 / limit, limit)
 
 
-def smooth_retouch(
-    texture: Tensor, weight: Tensor, *, radius: float = 1.0 / 64.0, contrast: float = 0.06, passes: int = 2
-) -> Tensor:
-    """The default retouch function: edge-preserving smoothing of the texture's logarithm.
+def without_highlights(ratio: Tensor, *, softness: float = 0.3, matt: float = 0.4) -> Tensor:
+    """B with its highlights taken back: what is brighter than the skin around it is shine more often than skin.
 
-    This is a filter, not the retouching network of the paper. It takes out whatever is smaller than its window and
-    fainter than its contrast, moles and fine wrinkles alike; a learned retouch keeps the wrinkles in T0, so that
-    shading can explain them. Deep folds, lips, brows and nostrils stay by their contrast. As it works on the
-    logarithm, contrast is a ratio and does not depend on skin tone or exposure.
+    Brightness beyond the skin's is compressed, and its hue, which is the light's, fades to the skin's. Darker detail
+    (moles, freckles, lips, brows, stubble) stays as it is.
 
     Args:
-        texture: T' [R, R, 3], linear RGB.
-        weight: [R, R] in [0, 1]; texels of weight 0 neither count nor bleed.
-        radius: Half the window, as a fraction of the map's width.
-        contrast: Standard deviation of the logarithm within a window above which structure is kept.
-        passes: How often the filter runs.
-
-    Returns:
-        T0 [R, R, 3].
+        ratio: B [R, R, 3].
+        softness: Largest logarithm by which detail is brighter than the skin.
+        matt: Logarithm of brightness at which the hue has half faded.
     """
-    size = max(1, round(radius * texture.shape[-2]))
-    logarithm = torch.log(texture.clamp_min(0.0) + GUARD)
-    known = (weight > 0).to(texture.dtype)
-    for _ in range(passes):
-        guide = torch.log(luminance(logarithm.exp()))[..., None]
-        logarithm = guided_filter(guide, logarithm, known, size, contrast**2)
-    retouched = (logarithm.exp() - GUARD).clamp_min(0.0)
-    return torch.where(known[..., None] > 0, retouched, texture)
+    logarithm = torch.log(ratio.clamp_min(1e-4))
+    brightness = (logarithm @ logarithm.new_tensor(LUMINANCE))[..., None]
+    above = brightness.clamp_min(0.0)
+    kept = torch.minimum(brightness, torch.zeros_like(brightness)) + softness * torch.tanh(above / softness)
+    return torch.exp(kept + (logarithm - brightness) * torch.exp2(-((above / matt) ** 2)))
 
 
 def deretouched_albedo(
     albedo: Tensor,
     texture: Tensor,
-    weight: Tensor,
+    retouched: Tensor,
     *,
-    retouch: Retouch = smooth_retouch,
     guard: float = GUARD,
-    limit: float = 4.0,
-) -> tuple[Tensor, Tensor]:
-    """A' = A0 ⊙ (T' + φ(T0)) / (T0 + φ(T0)) (HRN eq. 3–6).
+    limit: float = 32.0,
+) -> Tensor:
+    """A' = A0 ⊙ (T' + φ(T0)) / (T0 + φ(T0)) (HRN eq. 3–6), highlights taken back.
 
-    T0 = A0 ⊙ S and T' = A' ⊙ S share the shading S, so the ratio of the textures is that of the albedos.
+    T0 = A0 ⊙ S and T' = A' ⊙ S share the shading S, so the ratio of the textures is that of the albedos. The paper's A0
+    is the model's and its T0 comes from a network; see `fitter.texture.delight` for where ours come from. As our T0
+    knows of no lips, brows and hair, the ratio may be much smaller than the paper's.
 
     Args:
-        albedo: A0 [R, R, 3], the model's albedo in the atlas, linear RGB.
-        texture: T' [R, R, 3], the realigned texture, linear RGB.
-        weight: [R, R] in [0, 1], 0 where the texture was not seen: A' = A0 there, fading in over small weights.
-        retouch: Makes T0 of T'.
+        albedo: A0 [R, R, 3], linear RGB.
+        texture: T' [R, R, 3], the texture, linear RGB.
+        retouched: T0 [R, R, 3], T' without spots, lit alike.
         guard: See `guard_term`.
         limit: See `detail_ratio`.
 
     Returns:
-        A' [R, R, 3] in [0, 1], and T0 [R, R, 3].
+        A' [R, R, 3] in [0, 1].
     """
-    retouched = retouch(texture, weight)
-    ratio = detail_ratio(texture, retouched, guard=guard, limit=limit)
-    seen = (weight.to(ratio.dtype) / 0.1).clamp(0.0, 1.0)[..., None]
-    return (albedo * torch.lerp(torch.ones_like(ratio), ratio, seen)).clamp(0.0, 1.0), retouched
+    ratio = without_highlights(detail_ratio(texture, retouched, guard=guard, limit=limit))
+    return (albedo * ratio).clamp(0.0, 1.0)
