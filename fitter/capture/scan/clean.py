@@ -16,7 +16,7 @@ from fitter.capture.scan.visibility import visible_triangles
 __all__ = ["CleanMesh", "boundary_vertices", "clean_mesh", "merge_vertices", "visible_triangles"]
 
 MERGE = 1e-6
-"""Vertices closer than about this share of the extent are one."""
+"""Vertices closer than this share of the extent (on each axis) are one."""
 EMPTY = 1e-12
 """Triangles with less area than this share of the squared extent are none."""
 PIECE = 0.01
@@ -92,13 +92,14 @@ def merge_vertices(vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndar
     extent = float(np.ptp(vertices, axis=0).max()) if len(vertices) else 0.0
     if not extent > 0:
         return vertices, triangles
-    # A second grid, shifted by half a cell, joins most pairs that a border of the first one parts.
-    for shift in (0.0, 0.5):
-        cells = ((vertices - vertices.min(0)) * (1 / (MERGE * extent)) + shift).astype(np.int64)
+    # Each axis can part a close pair in one of the four shifted grids only, so that one grid at least joins it.
+    for shift in (0.0, 0.25, 0.5, 0.75):
+        cells = ((vertices - vertices.min(0)) * (0.25 / (MERGE * extent)) + shift).astype(np.int64)
         key = (cells[:, 0] << 42) | (cells[:, 1] << 21) | cells[:, 2]
-        _, first, group = np.unique(key, return_index=True, return_inverse=True)
-        if len(first) == len(vertices):
+        ordered = np.sort(key)
+        if (ordered[1:] != ordered[:-1]).all():
             continue
+        _, first, group = np.unique(key, return_index=True, return_inverse=True)
         order = np.argsort(first)
         rank = np.empty(len(first), np.int64)
         rank[order] = np.arange(len(first))

@@ -24,7 +24,7 @@ def edge_table(triangles: np.ndarray, vertex_count: int) -> EdgeTable:
     start = triangles.astype(np.int64)
     end = np.roll(start, -1, axis=1)
     key = (np.minimum(start, end) * vertex_count + np.maximum(start, end)).ravel()
-    order = np.argsort(key, kind="stable")
+    order = np.argsort(key)
     ordered = key[order]
     first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
     run = np.diff(np.r_[first, len(key)])

@@ -7,6 +7,7 @@ from scipy.spatial import cKDTree
 from scipy.stats import chi2
 
 SAMPLES = 4000
+EDGE_SAMPLES = 200_000
 NEAR, FAR = 16, 40
 """Points of the two neighbourhoods that are compared."""
 TERMS = 6
@@ -16,9 +17,10 @@ COARSEST_MM = 3.0
 
 
 def median_edge(vertices: np.ndarray, triangles: np.ndarray) -> float:
-    """Median length of the edges, in the vertices' unit; an edge counts once per triangle."""
+    """Median length of the edges, in the vertices' unit; an edge counts once per triangle. Large meshes are sampled."""
     if len(triangles) == 0:
         return 0.0
+    triangles = triangles[:: max(1, len(triangles) // EDGE_SAMPLES)]
     lengths = np.linalg.norm(vertices[triangles] - vertices[np.roll(triangles, -1, axis=1)], axis=2)
     return float(np.median(lengths))
 

@@ -9,7 +9,7 @@ WIDEST = np.radians(60.0)
 """Largest angle between a direction of view and the face's forward direction."""
 GRAZING = 0.2
 """Triangles count as seen only by directions within acos of this of their normal."""
-PIXELS = (256, 1024)
+PIXELS = (512, 1024)
 """Least and largest side of the depth picture."""
 
 
@@ -20,7 +20,7 @@ def visible_triangles(
 
     Parallel views spread evenly over a cap of 60 degrees about `forward`, each with a depth picture of the whole scan;
     both sides of a triangle hide what lies behind it. The decision is exact to about two pixels, which are half the
-    scan's median edge (1/256 to 1/1024 of its extent).
+    scan's median edge (1/512 to 1/1024 of its extent).
 
     Args:
         vertices: [V, 3] mm.
