@@ -48,7 +48,7 @@ def generate_subject(
     on_face = np.flatnonzero((head.regions["face"] > 0.5) & (head.wanted_edge < edge_mm + 0.5))
     # The coarse mesh decides where things are, so that the person does not depend on the density.
     coarse_count = int(head.coarse_triangles.max()) + 1
-    places = on_face[on_face < coarse_count]
+    places = _even_subset(head.rest, on_face[on_face < coarse_count])
     places_normals = smooth_normals(head.rest[:coarse_count], head.coarse_triangles)[places]
     field = random_field(head.landmarks, head.rest[places], places_normals, field_random)
     rest = head.rest + deformation * tamed(field, head.rest[places])(head.rest)
@@ -87,6 +87,13 @@ def generate_subject(
         expression=expression if isinstance(expression, str) else "custom",
         world_from_model=np.eye(4),
     )
+
+
+def _even_subset(points: np.ndarray, candidates: np.ndarray, cell: float = 3.0) -> np.ndarray:
+    """One of the candidates in each occupied cell of a grid, so that no part of the face has more of them."""
+    cells = np.floor(points[candidates] / cell).astype(np.int64)
+    _, first = np.unique(cells, axis=0, return_index=True)
+    return candidates[first]
 
 
 def _details(

@@ -19,7 +19,9 @@ from fitter.model.surface_regions import edge_graph
 
 FACE_RADIUS = 90.0
 """The fine part, mm around the nose tip."""
-REGIONS = ("skin", "face", "eyes", "lips", "mouth_inside", "sockets", "nostrils", "tongue")
+EARS = ((69.0, 100.0), (-52.0, 7.0), (-114.0, -57.0))
+"""Box of the left ear on the average head: x, y, z from and to, mm."""
+REGIONS = ("skin", "face", "eyes", "lips", "mouth_inside", "sockets", "nostrils", "tongue", "ears")
 EXPRESSIONS: dict[str, dict[str, float]] = {
     "neutral": {},
     "smile": {"mouthSmile": 0.55, "cheekSquint": 0.5, "eyeSquint": 0.25, "mouthDimple": 0.2},
@@ -89,6 +91,10 @@ def coarse_regions() -> tuple[dict[str, np.ndarray], np.ndarray]:
     occlusion[near] = igl.embree.ambient_occlusion(vertices, triangles, vertices[near], normals[near], 500)
     regions["nostrils"] = (occlusion > 0.8) & (vertices[:, 1] > points[33, 1] - 4.0)
 
+    lower, upper = np.array(EARS).T
+    mirrored = vertices * [-1.0, 1.0, 1.0]
+    in_box = [((side > lower) & (side < upper)).all(1) for side in (vertices, mirrored)]
+    regions["ears"] = regions["skin"] & (in_box[0] | in_box[1])
     hidden = regions["mouth_inside"] | regions["sockets"]
     graph = edge_graph(vertices, triangles[regions["skin"][triangles].all(1)])
     outside = np.flatnonzero(regions["skin"] & ~hidden)

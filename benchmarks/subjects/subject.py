@@ -65,7 +65,7 @@ class Subject:
     rest_landmarks: np.ndarray
     """[68, 3] mm on `rest`."""
     regions: dict[str, np.ndarray]
-    """[V] share in [0, 1]: skin, face, eyes, lips, mouth_inside, sockets, nostrils, tongue."""
+    """[V] share in [0, 1]: skin, face, eyes, lips, mouth_inside, sockets, nostrils, tongue, ears."""
     hidden_depth: np.ndarray
     """[V] mm along the surface behind the opening of a lid or of the mouth; 0 on the outside."""
     wanted_edge: np.ndarray
