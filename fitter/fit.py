@@ -342,6 +342,7 @@ def assemble(
         coverage=array(fused.coverage),
         confidence=array(fused.confidence) if outcome is None else np.maximum(array(fused.confidence), outcome.valid),
         map_valid=array(fused.valid),
+        patch_weight=None if fused.patch_weight is None else array(fused.patch_weight),
         stages=stages,
         warnings=session.warnings
         + plain_warnings(session, problem, state, views, face_confidence)

@@ -69,3 +69,19 @@ def test_of_folded_triangles_the_front_is_seen():
 def test_without_patches_the_result_is_left_alone():
     result = toy_result()
     assert with_painted_patches(result) is result
+
+
+def test_photographed_texels_keep_their_colour():
+    """Half a photograph's weight is half of its colour; without weight all is painted."""
+    result = _with_eye_patches()
+    _, mask = patch_colours(result, 64)
+    weight = np.zeros((64, 64), np.float32)
+    weight[:, :32], weight[:, 32:48] = 1.0, 0.5
+    photographed = dataclasses.replace(result, texture=np.full((64, 64, 3), 0.1, np.float32), patch_weight=weight)
+    plain = with_painted_patches(dataclasses.replace(photographed, patch_weight=None)).texture
+    found = with_painted_patches(photographed).texture
+    np.testing.assert_allclose(found[:, :32], 0.1, atol=1e-6)
+    np.testing.assert_allclose(found[:, 48:][mask[:, 48:]], plain[:, 48:][mask[:, 48:]], atol=1e-6)
+    between = 0.5 * (plain + 0.1)
+    np.testing.assert_allclose(found[:, 32:48][mask[:, 32:48]], between[:, 32:48][mask[:, 32:48]], atol=1e-6)
+    assert mask[:, :32].any() and mask[:, 48:].any()

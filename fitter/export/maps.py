@@ -237,7 +237,7 @@ def _map_record(limit: float, most_views: int, texture_bits: int) -> dict[str, A
             "encoding": "linear",
         },
         "texture.png": colour | {"content": "fused colour of the photographs, holes filled"},
-        "albedo.png": colour | {"content": "skin colour without shading; its tone is a compromise of model and photograph"},
+        "albedo.png": colour | {"content": "skin colour without shading; its tone lies between model and photograph"},
         "coverage.png": {
             "formula": f"views = value / 255 * {most_views}",
             "encoding": "linear",

@@ -19,6 +19,7 @@ from fitter.optimise.problem import Problem, landmark_embedding
 from fitter.optimise.views import view_visibility
 from fitter.render.detail_normals import detail_normals, displacement_gradient_map, vertex_tangents
 from fitter.result.albedo import fused_albedo
+from fitter.result.patches import patch_light, photographed_patches
 from fitter.result.textures import view_textures
 from fitter.result.types import DenseMesh, ViewResult
 from fitter.texture.fuse import fuse_textures, sharpness_weight
@@ -29,6 +30,9 @@ FULL_PARALLAX = 0.5
 """Sine of the angle between two views (30°) at which they determine depth fully."""
 ONE_VIEW_CONFIDENCE = 0.3
 """Confidence where one view sees: the model and shading speak there, not parallax."""
+
+SPILL = 0.1
+"""Visibility times angle (a cosine of 0.33) below which a photograph gives no texture."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class FusedMaps:
     confidence: Tensor
     valid: Tensor
     normal: Tensor
+    patch_weight: Tensor | None = None
 
 
 def reference_view(state: FaceState) -> int:
@@ -140,12 +145,18 @@ def fuse_maps(problem: Problem, state: FaceState) -> FusedMaps:
     # Albedo's corners in the dense mesh are those of the model's albedo, subdivided like its coordinates.
     albedo_vertices = _dense_albedo(problem, state, surface)
     base_albedo = fine.to_grid(fine.interpolate(albedo_vertices))
+    patches = None
     filled = refined = base_albedo  # Without photographs the model's own colours are all there is.
     if state.view_count:
         texture, seen = _texture(state, observation, fine, geometry, weights)
         filled = inpaint_texture(texture, seen, valid_fine)
         shares = torch.stack([fine.to_grid(weight) for weight in weights])
         refined = fused_albedo(problem, state, base_albedo, filled, shares)
+        patches = photographed_patches(problem, state, maps.texture)
+        if patches is not None:
+            light = patch_light(refined, filled, shares.amax(0))
+            filled = torch.where(patches.weight[..., None] > 0, patches.colour, filled)
+            refined = torch.where(patches.weight[..., None] > 0, (patches.colour * light).clamp(0.0, 1.0), refined)
 
     coarse = dense_samples(surface, maps.displacement)
     coarse_weights = _view_weights(state, observation, surface, coarse, geometry)
@@ -158,6 +169,7 @@ def fuse_maps(problem: Problem, state: FaceState) -> FusedMaps:
         confidence=coarse.to_grid(confidence),
         valid=coarse.to_grid(torch.ones_like(confidence)) > 0,
         normal=_normal_map(state, m1_vertices(model, state, row), surface, coarse),
+        patch_weight=None if patches is None else patches.weight,
     )
 
 
@@ -182,7 +194,8 @@ def _texture(
         weight = samples.to_grid(weights[view])
         sampled = unwrap_texture(photograph.colour.permute(1, 2, 0), camera, positions, weight)
         colours.append(sampled.colour)
-        view_weights.append(sampled.weight)
+        # Next to a silhouette that the fit misses by a pixel stands the background.
+        view_weights.append((sampled.weight - SPILL).clamp_min(0.0) / (1.0 - SPILL))
         sharpness.append(sharpness_weight(sampled.footprint))
     colours, sharpness = torch.stack(colours), torch.stack(sharpness)
     # Relative to the sharpest view: a face that is small in every photograph is no less seen.

@@ -165,5 +165,7 @@ class FitResult:
     stages: tuple[StageRecord, ...]
     warnings: tuple[str, ...] = field(default=())
     timings: dict[str, float] = field(default_factory=dict)
+    patch_weight: np.ndarray | None = None
+    """[T, T] float32 in [0, 1]: how far photographs decide texture and albedo of eyeballs and inside of the mouth."""
     scan: ScanOutcome | None = None
     """Where the session has a scan."""
