@@ -28,8 +28,10 @@ APART = (20.0, 20.0)
 """Degrees and mm: a pose farther away than either is another pose."""
 IN_PLACE = (15.0, 15.0)
 """Degrees and mm within which the scan counts as lying in the model's frame already."""
-GOOD_SCORE, GOOD_GAP = 0.42, 0.05
-NO_FACE = 0.52
+GOOD_SCORE, GOOD_GAP = 0.38, 0.05
+"""A score as good as this and this much better than the runner-up was never a wrong pose (see `evidence`)."""
+NO_FACE = 0.50
+"""Scores above this were never a face, not even half of one."""
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,16 @@ import numpy as np
 from fitter.alignment.icp import tree_lookup
 from fitter.alignment.poses import Poses
 from fitter.alignment.samples import Samples
-from fitter.alignment.score import BEYOND, FEWEST_IN_BOX, backward_costs, forward_costs
+from fitter.alignment.score import FEWEST_IN_BOX, backward_costs, forward_costs
 from fitter.alignment.template import POINTS, Template
 
 TAU = 4.0
 """mm at which a point costs everything: a face that has adjusted lies within a millimetre or two."""
 SCAN_POINTS = 3000
+UNSEEN = 0.55
+"""Cost of a point of the face that the scan does not show: a little more than that of points on anything round."""
+BACKWARD = 0.15
+"""Weight of the cost from scan to face: scans have hair, eyeballs and mouths inside that the face has not."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Evidence:
     """How well the adjusted face and the scan agree under one pose."""
 
     score: float
-    """Half of the mean cost from each side, in [0, 1]; lower is better."""
+    """Weighted mean cost from both sides, in [0, 1]; lower is better."""
     seen: float
     """Share of the face that the scan shows (the rest lies beyond the scan's border)."""
     cost_of_seen: float
@@ -42,14 +46,10 @@ def gather(template: Template, samples: Samples, poses: Poses, coefficients: np.
     found = []
     for row in range(len(poses)):
         face = template.adjusted(coefficients[row])
-        forward = forward_costs(face, samples, lookup, poses[row : row + 1], POINTS, TAU)[0]
+        cost, visible = forward_costs(face, samples, lookup, poses[row : row + 1], POINTS, TAU)
+        seen, of_seen = float(visible.mean()), float(cost[visible].mean()) if visible.any() else 1.0
         backward = backward_costs(face, samples, poses, row, SCAN_POINTS, TAU)
-        seen = forward != BEYOND
-        found.append(
-            Evidence(
-                score=float(0.5 * forward.mean() + 0.5 * (backward.mean() if len(backward) >= FEWEST_IN_BOX else 1.0)),
-                seen=float(seen.mean()),
-                cost_of_seen=float(forward[seen].mean()) if seen.any() else 1.0,
-            )
-        )
+        back = float(backward.mean()) if len(backward) >= FEWEST_IN_BOX else 1.0
+        score = (1 - BACKWARD) * (seen * of_seen + (1 - seen) * UNSEEN) + BACKWARD * back
+        found.append(Evidence(score, seen, of_seen))
     return found

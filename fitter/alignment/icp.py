@@ -11,8 +11,8 @@ from fitter.alignment.poses import Poses
 from fitter.alignment.samples import Samples
 from fitter.alignment.template import FacePoints
 
-Lookup = Callable[[np.ndarray], np.ndarray]
-"""Points [..., 3] -> rows [...] of their (about) closest samples."""
+Lookup = Callable[[np.ndarray, float], np.ndarray]
+"""Points [..., 3] and a reach (mm) -> rows [...] of their (about) closest samples; any row where none is in reach."""
 LARGEST_TURN = 0.4
 """Radians per step."""
 
@@ -45,8 +45,13 @@ class Pairs:
 
 
 def tree_lookup(samples: Samples) -> Lookup:
-    """Exact closest samples."""
-    return lambda points: samples.tree.query(points)[1]
+    """Exact closest samples; a short reach spares the tree most of its walk."""
+
+    def lookup(points: np.ndarray, reach: float) -> np.ndarray:
+        rows = samples.tree.query(points, distance_upper_bound=reach)[1]
+        return np.where(rows < len(samples.points), rows, 0)
+
+    return lookup
 
 
 def match(
@@ -63,7 +68,7 @@ def match(
         gate: mm beyond which a pair does not count.
     """
     moved, turned = poses.points(points), poses.directions(normals)
-    rows = lookup(moved)
+    rows = lookup(moved, gate)
     partners = samples.normals[rows]
     offsets = moved - samples.points[rows]
     summed = turned + partners

@@ -18,6 +18,8 @@ NEIGHBOURS = 24
 """Samples whose normals are averaged, and onto whose plane each is projected: normals of noisy triangles are noise."""
 SCATTERED = 0.85
 """Median length of the neighbours' mean normal below which triangles are too noisy for their normals to be averaged."""
+SMALLEST = 50.0
+"""mm across, below which a scan is no face, or is in another unit."""
 VOXEL = 4.0
 """mm, of the field that answers coarse closest-point queries."""
 MOST_VOXELS = 1_500_000
@@ -56,7 +58,7 @@ def sample_scan(vertices: np.ndarray, triangles: np.ndarray, seed: int) -> Sampl
         seed: Of the random numbers.
 
     Raises:
-        InputError: The scan has no surface.
+        InputError: The scan has no surface, or is far too small.
     """
     a, b, c = (vertices[triangles[:, corner]] for corner in range(3))
     crossed = np.cross(b - a, c - a)
@@ -64,6 +66,14 @@ def sample_scan(vertices: np.ndarray, triangles: np.ndarray, seed: int) -> Sampl
     total = double_areas.sum() / 2
     if not np.isfinite(total) or total <= 0:
         raise InputError("scan", "no triangle with an area, or coordinates that are no numbers", "a surface")
+    span = 2 * float(np.linalg.norm(vertices[triangles].mean(1) - vertices[triangles].mean((0, 1)), axis=1).max())
+    if span < SMALLEST:
+        raise InputError(
+            "scan",
+            f"a surface of {span:.3g} mm in all, which is nothing that resembles a face",
+            f"at least {SMALLEST:.0f} mm",
+            "Check its unit.",
+        )
     random = np.random.default_rng(seed)
     count = int(np.clip(total / AREA_PER_SAMPLE, *SAMPLES))
     # Rounded so that the last digits of a turned scan's areas cannot move a sample to another triangle.
@@ -152,8 +162,8 @@ class NearestField:
         nearest = ndimage.distance_transform_edt(holder < 0, return_distances=False, return_indices=True)
         return cls(holder[tuple(nearest)], low, voxel)
 
-    def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Rows [...] of samples near points [..., 3]; points outside the field get those of its rim."""
+    def __call__(self, points: np.ndarray, reach: float = np.inf) -> np.ndarray:
+        """Rows [...] of samples near points [..., 3], whatever the reach; points outside get those of the rim."""
         cell = ((points - self.origin) / self.voxel).astype(int)
         cell = np.clip(cell, 0, np.array(self.rows.shape) - 1)
         return self.rows[cell[..., 0], cell[..., 1], cell[..., 2]]

@@ -11,6 +11,8 @@ from fitter.alignment.template import FacePoints, Template
 
 BEYOND = 0.6
 """Cost of a template point where the scan has ended: worse than a fair match, better than a bad one."""
+PAST = 2.0
+"""mm sideways of the scan's border from which a point lies past it."""
 BOX_RADIUS = 75.0
 """mm around the nose tip within which the scan's own points are asked."""
 BOX_BACK = -45.0
@@ -19,13 +21,17 @@ FEWEST_IN_BOX = 40
 
 
 def forward_costs(face: FacePoints, samples: Samples, lookup: Lookup, poses: Poses, points: int, tau: float):
-    """Face to scan: cost [B, P] in [0, 1] of the first `points` points of a face under each pose.
+    """Face to scan: costs of the first `points` points of a face under each pose.
 
     A point costs its distance from the scan's plane, or half of its distance from the scan, over `tau` (mm), at most
-    1; 1 where the normals oppose; `BEYOND` where the closest place is the scan's border and the point lies past it.
+    1; and 1 where the normals oppose.
+
+    Returns:
+        Costs [B, P] in [0, 1], and [B, P] bool: the scan shows the place; where it does not, its border is closest and
+        the point lies past it, and the cost says nothing.
     """
     moved, turned = poses.points(face.points[:points]), poses.directions(face.normals[:points])
-    rows = lookup(moved)
+    rows = lookup(moved, np.inf)
     normals = samples.normals[rows]
     offsets = moved - samples.points[rows]
     plane = np.abs((offsets * normals).sum(-1))
@@ -33,7 +39,7 @@ def forward_costs(face: FacePoints, samples: Samples, lookup: Lookup, poses: Pos
     cost = np.minimum(np.maximum(plane, 0.5 * distance) / tau, 1.0)
     cost = np.where((normals * turned).sum(-1) < 0, 1.0, cost)
     sideways = np.sqrt(np.maximum(distance**2 - plane**2, 0.0))
-    return np.where(samples.border[rows] & (sideways > 2.0), BEYOND, cost)
+    return cost, ~(samples.border[rows] & (sideways > PAST))
 
 
 def backward_costs(face: FacePoints, samples: Samples, poses: Poses, row: int, points: int, tau: float) -> np.ndarray:
@@ -52,9 +58,15 @@ def backward_costs(face: FacePoints, samples: Samples, poses: Poses, row: int, p
     return cost[~(face.border[nearest] & (distance > 4.0))]
 
 
+def forward_scores(face: FacePoints, samples: Samples, lookup: Lookup, poses: Poses, points: int, tau: float):
+    """Mean cost [B] from face to scan, `BEYOND` where the scan shows nothing."""
+    cost, seen = forward_costs(face, samples, lookup, poses, points, tau)
+    return np.where(seen, cost, BEYOND).mean(1)
+
+
 def two_way_scores(template: Template, samples: Samples, lookup: Lookup, poses: Poses, points: int, tau: float):
     """Half of the mean cost from each side, [B] in [0, 1]; lower is better."""
-    forward = forward_costs(template.spread, samples, lookup, poses, points, tau).mean(1)
+    forward = forward_scores(template.spread, samples, lookup, poses, points, tau)
     costs = [backward_costs(template.dense, samples, poses, row, 3 * points, tau) for row in range(len(poses))]
     backward = np.array([cost.mean() if len(cost) >= FEWEST_IN_BOX else 1.0 for cost in costs])
     return 0.5 * forward + 0.5 * backward

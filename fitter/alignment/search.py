@@ -10,14 +10,14 @@ from fitter.alignment.candidates import nose_candidates, starts_at
 from fitter.alignment.icp import Stage, run_stage, tree_lookup
 from fitter.alignment.poses import Poses, distinct
 from fitter.alignment.samples import NearestField, Samples
-from fitter.alignment.score import forward_costs, two_way_scores
+from fitter.alignment.score import forward_scores, two_way_scores
 from fitter.alignment.template import Template
 
 CANDIDATES = 48
 COARSE = Stage(points=60, steps=6, gates=(40.0, 20.0))
 MIDDLE = Stage(points=120, steps=8, gates=(25.0, 12.0))
 FINE = Stage(points=400, steps=15, gates=(15.0, 6.0))
-KEPT = (48, 12)
+KEPT = (64, 24)
 """Poses, no two alike, that go on to the middle and to the fine stage."""
 TAU = (12.0, 8.0, 5.0)
 """mm at which a point costs everything, per stage."""
@@ -43,7 +43,7 @@ def search(template: Template, samples: Samples) -> Found:
     places, forward = nose_candidates(samples, CANDIDATES)
     poses = starts_at(places, forward)
     poses = run_stage(template.spread, samples, field, poses, COARSE)
-    scores = forward_costs(template.spread, samples, field, poses, 2 * COARSE.points, TAU[0]).mean(1)
+    scores = forward_scores(template.spread, samples, field, poses, 2 * COARSE.points, TAU[0])
     best = distinct(poses, scores, 6.0, 6.0, 2 * KEPT[0])
     poses = poses[best]
     scores = two_way_scores(template, samples, field, poses, MIDDLE.points, TAU[0])
