@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +24,10 @@ from fitter.model.morphable import MorphableModel
 from fitter.optimise.config import Configuration, configuration_to_dict
 from fitter.optimise.initialise import procrustes
 from fitter.optimise.observation import Observation, build_pyramid
-from fitter.optimise.problem import Problem
+from fitter.optimise.problem import Problem, setting
+from fitter.optimise.ray_displacement import EDGES_PER_WAVE
 from fitter.optimise.run import FinishedStage, check_configuration, run_stages
+from fitter.optimise.scan_target import ScanTarget
 from fitter.result.build import dense_mesh, fuse_maps, reference_view, view_results
 from fitter.result.checkpoint import fingerprint, load_checkpoint, save_checkpoint
 from fitter.result.scan_outcome import scan_outcome
@@ -150,6 +152,7 @@ def build_problem(
     if session.scan is not None:
         options.on_phase("finding the face in the scan")
         target = observe_scan(session, model, device=options.device, seed=options.seed)
+        configuration = as_fine_as(target, configuration)
     intrinsics, poses = _cameras(session, options.device)
     known = session.calibrated
     rig = session.kind == "rig"
@@ -172,6 +175,18 @@ def build_problem(
     maps = configuration.maps
     state = initial_state(model, intrinsics, poses, rows, (maps.deformation, maps.displacement))
     return problem, state
+
+
+def as_fine_as(target: ScanTarget, configuration: Configuration) -> Configuration:
+    """The configuration without a finer mesh for M2 where the scan has no detail that one could carry."""
+    smoothed = all(
+        setting(stage, "smoothness", "edge", EDGES_PER_WAVE) > 0
+        for stage in configuration.stages
+        if stage.solver == "ray_cast"
+    )
+    if target.detailed or not smoothed:
+        return configuration
+    return replace(configuration, maps=replace(configuration.maps, dense_levels=0))
 
 
 def _checksum(*arrays: np.ndarray) -> int:

@@ -32,6 +32,11 @@ GOOD_SCORE, GOOD_GAP = 0.38, 0.05
 """A score as good as this and this much better than the runner-up was never a wrong pose (see `evidence`)."""
 NO_FACE = 0.50
 """Scores above this were never a face, not even half of one."""
+STRAYED = (15.0, 15.0)
+"""Degrees and mm: where the surface pulls the landmarks' pose farther than this, one of them is wrong."""
+LANDMARKS_OFF = 10.0
+"""Median distance (mm) of the landmarks from the adjusted face's above which they are not this surface's."""
+INSIDE_OUT = "The scan is inside out (its triangles face inwards); it was aligned as if turned over."
 
 
 @dataclass(frozen=True)
@@ -114,19 +119,21 @@ def _final(template: Template, samples: Samples, pose: Poses) -> Refined:
 
 
 def _searched(template: Template, samples: Samples, warnings: tuple[str, ...]) -> Alignment:
-    best = _best_of_search(template, samples)
-    if not best.certain:
+    inside_out = samples.outwards is False
+    best = _best_of_search(template, samples.flipped() if inside_out else samples)
+    if not best.certain and samples.outwards is None:
         turned = _best_of_search(template, samples.flipped())
-        if turned.certain and turned.evidence.score < best.evidence.score - GOOD_GAP:
-            best = turned
-            warnings += ("The scan is inside out (its triangles face inwards); it was aligned as if turned over.",)
+        if turned.evidence.score < best.evidence.score - GOOD_GAP:
+            best, inside_out = turned, True
     if best.evidence.score > NO_FACE:
         raise InputError(
             "scan",
-            f"nothing that resembles a face (score {best.evidence.score:.2f}, faces score below {GOOD_SCORE})",
+            f"nothing that resembles a face (score {best.evidence.score:.2f}, whole faces score below {GOOD_SCORE})",
             "a scan of a face in millimetres",
             "Check its unit, or give landmarks.",
         )
+    if inside_out:
+        warnings += (INSIDE_OUT,)
     if not best.certain:
         warnings += (
             f"It is not certain that the face was found: the best pose scores {best.evidence.score:.2f}, "
@@ -162,10 +169,16 @@ def _by_landmarks(template: Template, samples: Samples, numbers, points, seed: i
     turned_evidence = gather(template, flipped, turned.fitted, turned.coefficients)[0]
     if turned_evidence.score < evidence.score - GOOD_GAP:
         refined, evidence = turned, turned_evidence
-        warnings += ("The scan is inside out (its triangles face inwards); it was aligned as if turned over.",)
-    strayed = bool(different(refined.poses, asked.pose, 15.0, 15.0)[0])
-    if strayed or evidence.score > GOOD_SCORE:
-        refined = replace(refined, poses=asked.pose)
+        warnings += (INSIDE_OUT,)
+    strayed = bool(different(refined.poses, asked.pose, *STRAYED)[0])
+    landmarks = template.landmarks + template.landmark_modes @ refined.coefficients[0]
+    off = np.linalg.norm(refined.fitted.points(landmarks)[0][numbers] - points, axis=1)
+    off_by = float(np.median(off))
+    if strayed or evidence.score > NO_FACE or (off_by > LANDMARKS_OFF and evidence.score > GOOD_SCORE):
         warnings += ("The landmarks disagree with the surface; the pose is the landmarks' alone.",)
-    certain = not strayed and evidence.score <= GOOD_SCORE
-    return _alignment(template, refined, evidence, math.nan, "landmarks", certain, warnings)
+        evidence = gather(template, samples, asked.pose, np.zeros_like(refined.coefficients))[0]
+        refined = replace(refined, poses=asked.pose)
+        return _alignment(template, refined, evidence, math.nan, "landmarks", False, warnings)
+    if off_by > LANDMARKS_OFF:
+        warnings += (f"The landmarks disagree with the surface by {off_by:.0f} mm; the pose is the surface's.",)
+    return _alignment(template, refined, evidence, math.nan, "landmarks", off_by <= LANDMARKS_OFF, warnings)

@@ -38,6 +38,8 @@ class Samples:
     border: np.ndarray
     """[S] bool: next to an edge that only one triangle has; what lies beyond is unknown."""
     tree: cKDTree
+    outwards: bool | None = None
+    """Whether the triangles of a closed surface face outwards; None for an open one, which nobody can say of."""
 
     def flipped(self) -> Samples:
         """The same points with opposite normals."""
@@ -87,7 +89,8 @@ def sample_scan(vertices: np.ndarray, triangles: np.ndarray, seed: int) -> Sampl
     spacing = np.sqrt(total / count)
     border = _near_border(points, vertices, triangles, reach=max(2.5, 1.2 * spacing))
     points, normals = _smoothed(points, normals)
-    return Samples(points, normals, border, cKDTree(points))
+    volume = float(np.einsum("tk,tk->", a - vertices.mean(0), crossed)) / 6
+    return Samples(points, normals, border, cKDTree(points), None if border.any() else volume > 0)
 
 
 def _smoothed(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

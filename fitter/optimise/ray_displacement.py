@@ -25,6 +25,10 @@ RAY_SETTINGS: dict[str, frozenset[str]] = {
     "smoothness": frozenset({"noise", "edge", "bilaplacian", "magnitude"}),
 }
 """Energies of a `ray_cast` stage, with their settings."""
+EDGES_PER_WAVE = 2.5
+"""Default of `edge`."""
+SKIN_SPECTRUM = 400.0
+"""Default of `noise`, 1 / mm²."""
 BORDER = 0.06
 """Outer fraction of the atlas in which the map fades to zero."""
 
@@ -140,14 +144,18 @@ def run_ray_cast(problem: Problem, state: FaceState, stage: Stage) -> tuple[Face
     if target is None:
         log.note = "skipped: there is no scan"
         return state, log
+    if not target.detailed and setting(stage, "smoothness", "edge", EDGES_PER_WAVE) > 0:
+        log.note = f"no displacement: the scan's triangles ({target.edge_mm:.1f} mm) hold nothing finer than M1"
+        problem.on_step(stage.name, 1, 1, 0.0)
+        return replace(state, displacement=torch.zeros_like(state.displacement)), log
     measured = measure_stage(problem, state, stage)
     texel = float(measured.texel_mm.nanmedian())
     bilaplacian = setting(stage, "smoothness", "bilaplacian", 0.0) + smoothing_weight(
         target.noise_mm,
         target.edge_mm,
         texel,
-        setting(stage, "smoothness", "noise", 400.0),
-        setting(stage, "smoothness", "edge", 2.5),
+        setting(stage, "smoothness", "noise", SKIN_SPECTRUM),
+        setting(stage, "smoothness", "edge", EDGES_PER_WAVE),
     )
     displacement = smooth_displacement(measured, bilaplacian, setting(stage, "smoothness", "magnitude", 1e-4))
     kept = measured.valid

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from fitter.kernels.mesh_queries import MeshPoints, MeshQueries
 
+COARSE_EDGE_MM = 3.0
+"""A mesh with longer edges holds no wave below 6 mm, and longer ones are the deformation map's (texels of 3.5 mm)."""
+
 
 @dataclass(frozen=True, eq=False)
 class ScanTarget:
@@ -40,6 +43,11 @@ class ScanTarget:
     edge_mm: float
     """Median edge length."""
     queries: MeshQueries
+
+    @property
+    def detailed(self) -> bool:
+        """Whether the scan holds anything that only the displacement map can take up."""
+        return self.edge_mm <= COARSE_EDGE_MM
 
     def ends_at(self, at: MeshPoints) -> Tensor:
         """[K] bool: answers that lie where the scan ends, which say only that the surface goes on elsewhere."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fitter.capture.types import Scan
+from fitter.optimise.scan_target import COARSE_EDGE_MM
 from fitter.result.types import ScanOutcome
 
 POOR_MM = 0.3
@@ -24,11 +25,10 @@ def scan_warnings(scan: Scan, outcome: ScanOutcome) -> tuple[str, ...]:
             f"The fit lies {m1.median_mm:.2f} mm from the scan in the median, more than a fitted face does: look at the "
             "pictures, and give landmarks on the scan if the face was found in the wrong place."
         )
-    facets = outcome.edge_mm > 3.0
-    if facets:
+    if outcome.edge_mm > COARSE_EDGE_MM:
         found.append(
-            f"The scan's triangles are large ({outcome.edge_mm:.1f} mm): it holds shape, but no pores or wrinkles, and "
-            "the displacement map was smoothed accordingly."
+            f"The scan's triangles are large ({outcome.edge_mm:.1f} mm): it holds shape, but no pores or wrinkles. The "
+            "displacement map was left empty, and M2 is M1: copying would copy facets."
         )
     elif outcome.noise_mm > 0.05:
         found.append(
