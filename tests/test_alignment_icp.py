@@ -154,7 +154,9 @@ def test_refining_finds_pose_and_modes(open_model):
     coefficients[0, :4] = [1.2, -1.0, 0.8, -0.6]
     identity = np.zeros(open_model.identity_basis.shape[2], np.float32)
     identity[:4] = coefficients[0, :4]
-    vertices = (open_model.mean.numpy() + open_model.identity_basis.numpy() @ identity).astype(np.float64) - template.nose_tip
+    vertices = (open_model.mean.numpy() + open_model.identity_basis.numpy() @ identity).astype(
+        np.float64
+    ) - template.nose_tip
     face = open_model.regions["face"].numpy()
     triangles = open_model.triangles.numpy()
     samples = sample_scan(vertices, triangles[face[triangles].all(1)], 0)

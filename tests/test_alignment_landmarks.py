@@ -64,11 +64,13 @@ def test_landmarks_that_fix_no_pose_are_left_to_the_search(scan, open_model, num
     assert "were not used" in result.warnings[0]
 
 
-def test_landmarks_elsewhere_are_said_to_disagree(scan, open_model):
-    vertices, triangles, landmarks, _ = scan
-    elsewhere = landmarks + np.array([0.0, 0.0, 150.0])
+@pytest.mark.parametrize(("shift", "whose"), [(150.0, "the landmarks' alone"), (12.0, "the surface's")])
+def test_landmarks_elsewhere_are_said_to_disagree(scan, open_model, shift, whose):
+    vertices, triangles, landmarks, pose = scan
+    elsewhere = landmarks + shift * pose[:3, 1]
     result = align_scan(vertices, triangles, open_model, landmarks=_given(elsewhere, list(range(17, 68))))
-    assert not result.certain and any("disagree" in warning for warning in result.warnings)
+    assert not result.certain and "disagree" in result.warnings[0] and whose in result.warnings[0]
+    assert _close(result, pose) == (whose == "the surface's")
 
 
 def test_mirrored_landmarks_are_found_out(scan, open_model):
