@@ -14,7 +14,7 @@ from benchmarks.subjects.head import model
 from benchmarks.subjects.noise import cellular_noise, gradient_noise
 from benchmarks.subjects.refine import refine, smooth_normals
 
-EDGE = 1.2
+EDGE = 2.0
 """mm: coarser than in the benchmarks, for speed."""
 
 
@@ -57,12 +57,12 @@ def test_the_same_seed_gives_the_same_face_and_another_seed_another(subject):
     again = generate_subject(3, edge_mm=EDGE)
     np.testing.assert_array_equal(again.vertices, subject.vertices)
     np.testing.assert_array_equal(again.landmarks, subject.landmarks)
-    other = generate_subject(4, edge_mm=3.0)
+    other = generate_subject(4, edge_mm=4.0)
     assert np.abs(other.landmarks - subject.landmarks).max() > 2.0
 
 
 def test_the_person_does_not_depend_on_the_density(subject):
-    coarser = generate_subject(3, edge_mm=2.5)
+    coarser = generate_subject(3, edge_mm=4.0)
     np.testing.assert_allclose(coarser.rest_landmarks, subject.rest_landmarks, atol=0.05)
     assert [furrow.name for furrow in coarser.furrows] == [furrow.name for furrow in subject.furrows]
 
@@ -144,11 +144,11 @@ def test_the_model_does_not_span_the_face(subject):
 
 def test_decimated_scans_have_the_edges_asked_for_and_stay_on_the_surface(subject):
     truth, _ = subject.scan(80.0)
-    scan = decimated(subject, 3.0, radius_mm=80.0)
+    scan = decimated(subject, 4.0, radius_mm=80.0)
     edges = np.linalg.norm(scan.vertices[scan.triangles] - scan.vertices[np.roll(scan.triangles, 1, 1)], axis=-1)
-    assert 2.5 < np.median(edges) < 3.5
+    assert 3.3 < np.median(edges) < 4.5
     squared = igl.point_mesh_squared_distance(scan.vertices, truth.vertices, truth.triangles)[0]
-    assert np.median(squared) < 0.1**2
+    assert np.median(squared) < 0.15**2
 
 
 def test_noise_and_pose(subject):
