@@ -19,7 +19,6 @@ from fitter.optimise.views import view_visibility
 from fitter.render.operations import rasterize
 from fitter.result.textures import fitting_level, view_camera
 from fitter.texture.colour import srgb_to_linear
-from fitter.texture.filters import smooth_blur
 from fitter.texture.unwrap import project_texels
 
 FULLY_SEEN = 0.35
@@ -123,8 +122,8 @@ def patch_light(albedo: Tensor, texture: Tensor, seen: Tensor) -> Tensor:
 
 def _faded(seen: Tensor, mask: Tensor) -> Tensor:
     """[T, T] in [0, 1]: falls to zero inwards of what is seen, but not towards the patch's own border."""
-    sigma = max(1.0, seen.shape[0] / 512.0)
-    present = ((seen > 0).to(seen.dtype) * mask)[..., None]
-    around = smooth_blur(present, sigma) / smooth_blur(mask[..., None], sigma).clamp_min(1e-6)
-    inner = (2.0 * around[..., 0] - 1.0).clamp(0.0, 1.0)
+    width = 2 * max(1, seen.shape[0] // 512) + 1
+    present = (seen > 0).to(seen.dtype) * mask
+    near, reach = functional.avg_pool2d(torch.stack([present, mask])[None], width, 1, width // 2)[0]
+    inner = (2.0 * near / reach.clamp_min(1e-6) - 1.0).clamp(0.0, 1.0)
     return torch.minimum(inner, (seen / FULLY_SEEN).clamp(0.0, 1.0)) * mask
