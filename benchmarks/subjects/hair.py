@@ -98,7 +98,7 @@ def _stubble(style: HairStyle, points: np.ndarray, landmarks: np.ndarray) -> np.
     place = (place + 0.8 * fractal_noise(points, 12.0, 3, style.seed + 3) * place).clip(0.0, 1.0)
     first, _, value = cellular_noise(points, 0.95, style.seed + 4)
     dots = np.exp(-((first / 0.33) ** 2)) * (0.4 + 0.6 * value)
-    return style.stubble * place * (0.35 + 0.6 * dots)
+    return style.stubble * place * (0.45 + 0.7 * dots)
 
 
 def _scalp(style: HairStyle, points: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

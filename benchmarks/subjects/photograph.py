@@ -25,7 +25,7 @@ from benchmarks.subjects.subject import Mesh, Subject
 from fitter.camera import Camera
 from fitter.export.colour import srgb_encode
 
-RECIPE = 2
+RECIPE = 3
 """Raise this when the pictures of the same settings change, so that they are made again."""
 FULL_WELL = 8000.0
 """Electrons at white: shot noise of a small camera."""

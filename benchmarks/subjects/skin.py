@@ -66,7 +66,9 @@ class Skin:
         lips = _smoothstep(0.25, 0.85, frayed)
         melanin, blood = self._pigments(points, lips)
         albedo = skin_reflectance(melanin, blood)
-        albedo *= (1.0 - 0.10 * self._in_pores(points) * (1.0 - lips))[:, None]
+        # The horny layer scatters unevenly, and pores look darker than they are deep.
+        horny = 1.0 + 0.19 * fractal_noise(points, 1.3, 2, self.seed + 9) - 0.2 * self._in_pores(points) * (1.0 - lips)
+        albedo *= horny[:, None]
         cover, hair_colour = hair_cover(self.hair, points, self.landmarks, shares["ears"])
         cover = cover * (1.0 - lips)
         lid_edge = np.exp(-((hidden_depth / 0.5) ** 2)) * _smoothstep(0.02, 0.2, shares["sockets"])
@@ -85,6 +87,7 @@ class Skin:
         """Shares of melanin and of blood [N]."""
         marks, seed = self.landmarks, self.seed
         uneven = 0.40 * fractal_noise(points, 45.0, 3, seed + 2) + 0.30 * fractal_noise(points, 4.0, 3, seed + 3)
+        uneven += 0.45 * fractal_noise(points, 1.7, 2, seed + 5)
         # What melanin does to colour grows with its amount, and dark skin is no more blotchy than light skin.
         melanin = self.melanin * np.exp(uneven * (0.05 / (0.05 + self.melanin)) ** 0.7)
         below = np.minimum(
@@ -97,7 +100,8 @@ class Skin:
         melanin += self._freckle_cover(points) * centre.clip(0.15) * (0.05 + 0.5 * self.melanin)
         melanin += 0.22 * self._mole_cover(points)
 
-        blood = self.blood * np.exp(0.55 * fractal_noise(points, 8.0, 4, seed + 4))
+        mottled = 0.55 * fractal_noise(points, 8.0, 4, seed + 4) + 0.9 * fractal_noise(points, 2.2, 2, seed + 7)
+        blood = self.blood * np.exp(mottled)
         flush = np.exp(-((np.linalg.norm(points - marks[30], axis=1) / 15.0) ** 2))
         for jaw, wing in ((2, 31), (14, 35)):
             cheek = 0.45 * marks[jaw] + 0.55 * marks[wing]
@@ -136,7 +140,7 @@ class Skin:
         return np.exp(-((first / 0.10) ** 2)) * (value < 0.35)
 
     def _in_pores(self, points: np.ndarray) -> np.ndarray:
-        """[N] in [0, 1]: the relief's own pores, which look darker than they are deep."""
+        """[N] in [0, 1]: the relief's own pores."""
         first, _, value = cellular_noise(points, self.relief.pore_spacing, self.relief.seed)
         return self.relief.pore_strength(points) * np.exp(-((first / (0.22 + 0.16 * value)) ** 2))
 
@@ -146,7 +150,7 @@ class Skin:
         shiny = np.exp(-((distance_to_polyline(points, marks[27:31]) / 14.0) ** 2))
         forehead = marks[17:27].mean(0) + np.array([0.0, 24.0, 0.0])
         shiny = np.maximum(shiny, 0.8 * np.exp(-((np.linalg.norm(points - forehead, axis=1) / 26.0) ** 2)))
-        rough = 0.52 - 0.16 * self.oil * (0.3 + 0.7 * shiny) + 0.15 * fractal_noise(points, 6.0, 3, self.seed + 8)
+        rough = 0.58 - 0.14 * self.oil * (0.3 + 0.7 * shiny) + 0.15 * fractal_noise(points, 6.0, 3, self.seed + 8)
         rough = rough * (1 - lips) + 0.38 * lips
         return (rough * (1 - cover) + 0.65 * cover).clip(0.25, 0.8)
 
