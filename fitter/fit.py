@@ -30,6 +30,7 @@ from fitter.optimise.run import FinishedStage, check_configuration, run_stages
 from fitter.optimise.scan_target import ScanTarget
 from fitter.result.build import dense_mesh, fuse_maps, reference_view, view_results
 from fitter.result.checkpoint import fingerprint, load_checkpoint, save_checkpoint
+from fitter.result.confidence import surface_confidence
 from fitter.result.scan_outcome import scan_outcome
 from fitter.result.scan_warnings import scan_warnings
 from fitter.result.types import FitResult, StageRecord, ViewResult
@@ -355,7 +356,7 @@ def assemble(
         texture=array(fused.texture),
         albedo_map=array(fused.albedo),
         coverage=array(fused.coverage),
-        confidence=array(fused.confidence) if outcome is None else np.maximum(array(fused.confidence), outcome.valid),
+        confidence=surface_confidence(problem, array(fused.confidence), outcome),
         map_valid=array(fused.valid),
         patch_weight=None if fused.patch_weight is None else array(fused.patch_weight),
         stages=stages,

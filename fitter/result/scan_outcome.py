@@ -83,15 +83,16 @@ def scan_outcome(problem: Problem, state: FaceState, alignment: dict, seed: int)
     levels = _levels(problem, state)
     points, normals = equal_area_samples(target.vertices, target.triangles, target.normals, SAMPLES, seed + 7919)
     forward = state.world_from_model[:3, 2]
-    residuals = {}
+    residuals, distances = {}, {}
     for name, level in levels.items():
         anchor = level if name != "M2" else levels["M1"]
         tip = model.landmarks(anchor.vertices)[NOSE_TIP]
-        near = ((points - tip).norm(dim=-1) <= RADIUS_MM) & (normals @ forward > FACING)
-        residuals[name] = _residuals(level, points[near], normals[near])
+        queries = MeshQueries(level.vertices, level.triangles)
+        near = _counted(points, normals, tip, forward)
+        residuals[name] = _residuals(level, queries, points[near], normals[near])
+        distances[name] = queries.closest(target.vertices).distance.double().cpu().numpy()
+        judged = _counted(target.vertices, target.normals, tip, forward)
     flipped, counted = flipped_triangles(model, levels["M0"].vertices, levels["M1"].vertices)
-    finest = levels["M2"]
-    to_scan = MeshQueries(finest.vertices, finest.triangles).closest(target.vertices)
     measured = _measured(problem, state)
     return ScanOutcome(
         alignment=alignment,
@@ -104,7 +105,8 @@ def scan_outcome(problem: Problem, state: FaceState, alignment: dict, seed: int)
         valid=measured.valid.cpu().numpy(),
         vertices=target.vertices.double().cpu().numpy(),
         triangles=target.triangles.cpu().numpy(),
-        distances=to_scan.distance.double().cpu().numpy(),
+        counted=judged.cpu().numpy(),
+        distances=distances,
     )
 
 
@@ -116,8 +118,12 @@ def _measured(problem: Problem, state: FaceState) -> MeasuredDisplacement:
     return measure_stage(problem, state, stages[-1] if stages else Stage(name="rays", solver="ray_cast"))
 
 
-def _residuals(level: _Level, points: Tensor, normals: Tensor) -> dict[str, LevelResiduals]:
-    queries = MeshQueries(level.vertices, level.triangles)
+def _counted(points: Tensor, normals: Tensor, nose_tip: Tensor, forward: Tensor) -> Tensor:
+    """[K] bool: points of the scan that belong to the face and not to hair, ears or neck."""
+    return ((points - nose_tip).norm(dim=-1) <= RADIUS_MM) & (normals @ forward > FACING)
+
+
+def _residuals(level: _Level, queries: MeshQueries, points: Tensor, normals: Tensor) -> dict[str, LevelResiduals]:
     at = queries.closest(points)
     skin = level.skin[level.triangles[at.triangle]].all(-1)
     angle = _angles(queries, level, at, normals)
@@ -154,7 +160,7 @@ def _landmark_errors(problem: Problem, levels: dict[str, _Level]) -> dict[str, n
 
 
 def flipped_triangles(model: MorphableModel, before: Tensor, after: Tensor) -> tuple[int, int]:
-    """How many of the face's triangles M1 turned around (lids, nostrils and mouth aside), and how many were looked at."""
+    """How many of the face's triangles M1 turned around, and how many were looked at; without lids, nostrils and mouth."""
     triangles = model.triangles[skin_vertices(model)[model.triangles].all(-1)]
 
     def normals(vertices: Tensor) -> Tensor:

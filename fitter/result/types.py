@@ -113,8 +113,10 @@ class ScanOutcome:
     """[P, 3] world mm: the part of the scan that was fitted."""
     triangles: np.ndarray
     """[Q, 3]."""
-    distances: np.ndarray
-    """[P] mm to M2."""
+    counted: np.ndarray
+    """[P] bool: vertices near the nose tip that face forward, where the residuals' samples lie."""
+    distances: dict[str, np.ndarray]
+    """Level -> [P] mm from the scan's vertices to that level."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ class FitResult:
     coverage: np.ndarray
     """[S, S] float32: number of views that see the texel (angle- and visibility-weighted count), row 0 is v = 0."""
     confidence: np.ndarray
-    """[S, S] float32 in [0, 1]: how well the photographs determine the surface there, row 0 is v = 0."""
+    """[S, S] float32 in [0, 1]: how well scan and photographs determine the surface there, row 0 is v = 0."""
     map_valid: np.ndarray
     """[S, S] bool: texels covered by the atlas' triangles."""
     stages: tuple[StageRecord, ...]
