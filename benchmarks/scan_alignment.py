@@ -245,7 +245,7 @@ def summary(rows: list[Row]) -> list[dict]:
                 "refused": sum(row.score is None for row in chosen),
                 "worst_degrees": max((row.degrees for row in good), default=None),
                 "worst_mm": max((row.millimetres for row in good), default=None),
-                "score": [min(scores), max(scores)] if scores else None,
+                "score": [round(min(scores), 3), round(max(scores), 3)] if scores else None,
                 "seconds": float(np.mean([row.seconds for row in chosen])),
             }
         )

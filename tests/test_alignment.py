@@ -114,14 +114,13 @@ def test_a_scan_that_is_inside_out_is_said_to_be(face, open_model):
     assert any("inside out" in warning for warning in result.warnings)
 
 
-@pytest.mark.parametrize("body", ["sphere", "cube", "speck", "plane"])
+@pytest.mark.parametrize("body", ["sphere", "cube", "speck"])
 def test_what_is_no_face_is_refused_or_flagged(open_model, body):
     make = trimesh.creation
     solid = {
         "sphere": lambda: make.icosphere(4, 80),
         "cube": lambda: make.box([150] * 3),
         "speck": lambda: make.box([0.5] * 3),
-        "plane": lambda: make.box([200, 200, 0.1]),
     }[body]()
     try:
         result = align_scan(np.asarray(solid.vertices), np.asarray(solid.faces), open_model)
