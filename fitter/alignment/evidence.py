@@ -1,6 +1,6 @@
 """What speaks for a pose once a few identity modes have adjusted to the scan.
 
-While only the mean face is laid on a scan, right poses of whole faces score 0.31 to 0.47 and wrong ones from 0.48: people
+While only the mean face is laid on a scan, right poses of whole faces score 0.31-0.47, wrong ones from 0.48: people
 differ from the mean by nearly as much as a face differs from one upside down. Twenty modes bring a right pose from two
 millimetres to half a millimetre and leave most wrong ones at one and a half. With them, by benchmarks/scan_alignment.py
 on seven scans (the same on which the thresholds were chosen; right within 5° and 6 mm, whole ones within 2° and 2 mm):
