@@ -1,1 +1,1 @@
-"""Learned priors. Nothing is here yet: a fit works without them, and docs/roadmap.md says what is to come."""
+"""Learned priors: the supervised data they are trained on. The networks are to come; a fit works without them."""

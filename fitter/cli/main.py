@@ -11,6 +11,7 @@ from fitter.errors import InputError
 COMMANDS = {
     "fit": "fit a hierarchical face to one or more photographs of a person",
     "scan": "fit a hierarchical face to a 3D scan, with or without its photographs",
+    "dataset": "turn scanned sessions into training pairs for learned priors",
     "compare": "measure a fit against a scan",
     "landmarks": "make and draw face landmarks for photographs",
     "doctor": "tell which models, backends and optional parts are usable here",
@@ -38,6 +39,10 @@ def _command(name: str) -> Callable[..., object]:
         from fitter.cli.scan import scan_command
 
         return scan_command
+    if name == "dataset":
+        from fitter.cli.dataset import dataset_command
+
+        return dataset_command
     if name == "compare":
         from fitter.cli.compare import compare_command
 
@@ -56,7 +61,7 @@ def _command(name: str) -> Callable[..., object]:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run `hrn` with the given arguments and return its exit code: 0 done, 1 our fault, 2 the input's, 130 interrupted."""
+    """Run `hrn` with the given arguments; its exit code is 0: done, 1: our fault, 2: the input's, 130: interrupted."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
         return 0 if arguments else 2
