@@ -19,6 +19,7 @@ from fitter.compare.align import Similarity, rotation_from_vector
 from fitter.compare.run import compare_fit, load_fit
 from fitter.compare.scan import load_scan, load_scan_landmarks
 from fitter.errors import InputError
+from fitter.export import error_mesh
 from fitter.export.folder import write_result
 from tests.factories import toy_result
 
@@ -117,9 +118,9 @@ def test_same_input_same_files(result, folder, tmp_path):
 
 
 def test_large_errors_are_red_and_small_ones_pale():
-    pale, red = picture.error_colours(np.array([0.0, 1.0]), 1.0)
+    pale, red = error_mesh.error_colours(np.array([0.0, 1.0]), 1.0)
     assert pale.min() > 0.9 and red[0] > 2 * red[1]
-    assert picture.error_limit(np.array([0.1] * 50)) == 0.5 and picture.error_limit(np.array([500.0])) == 50.0
+    assert error_mesh.error_limit(np.array([0.1] * 50)) == 0.5 and error_mesh.error_limit(np.array([500.0])) == 50.0
 
 
 def test_landmark_files(tmp_path):

@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw
 
 from fitter.atomic import write_bytes
 from fitter.compare.run import Comparison, Measurement
-from fitter.export.colour import ERROR, colour_map, font, srgb_decode, to_bytes, with_colour_bar
+from fitter.export import error_mesh
+from fitter.export.colour import ERROR, font, srgb_decode, with_colour_bar
 from fitter.export.folder import output_error
 from fitter.export.maps import png
 from fitter.export.records import json_bytes
@@ -17,24 +18,12 @@ from fitter.export.report.clay import BACKGROUND, draw, figure, studio_camera, t
 
 SIDE = 520
 TURNS = ((-45.0, "from the subject's right"), (0.0, "front"), (45.0, "from the subject's left"))
-LIMITS_MM = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
 
 
 def shown(comparison: Comparison) -> Measurement:
     """The measurement worth a picture: the finest level, raw, or rigidly aligned where the frames differ."""
     level = comparison.measurements[-1].level
     return comparison.get(level, "raw" if comparison.start == "in place" and comparison.metric else "rigid")
-
-
-def error_limit(distances: np.ndarray) -> float:
-    """Round end of the colour scale, mm: most of the surface lies below it."""
-    wanted = float(np.percentile(distances, 97))
-    return next((limit for limit in LIMITS_MM if limit >= wanted), LIMITS_MM[-1])
-
-
-def error_colours(distances: np.ndarray, limit: float) -> np.ndarray:
-    """sRGB-encoded colours [P, 3] of distances in mm."""
-    return colour_map(distances / limit, ERROR)
 
 
 def _crop_mesh(comparison: Comparison) -> tuple[np.ndarray, np.ndarray]:
@@ -50,28 +39,25 @@ def error_ply(comparison: Comparison, measurement: Measurement, mm_per_unit: flo
     """Binary PLY of the counted part of the scan, in the scan's unit, with colours and the distance (mm) per vertex."""
     vertices, triangles = _crop_mesh(comparison)
     distances = measurement.errors.distances
-    colours = to_bytes(error_colours(distances, error_limit(distances)))
-    rows = np.zeros(len(vertices), [("xyz", "<f4", 3), ("rgb", "u1", 3), ("distance", "<f4")])
-    rows["xyz"], rows["rgb"], rows["distance"] = vertices / mm_per_unit, colours, distances
-    faces = np.zeros(len(triangles), [("count", "u1"), ("corners", "<i4", 3)])
-    faces["count"], faces["corners"] = 3, triangles
-    header = (
-        "ply\nformat binary_little_endian 1.0\n"
-        f"comment distance to {measurement.level} ({measurement.alignment}), mm\n"
-        f"element vertex {len(rows)}\nproperty float x\nproperty float y\nproperty float z\n"
-        "property uchar red\nproperty uchar green\nproperty uchar blue\nproperty float distance\n"
-        f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
+    return error_mesh.error_ply(
+        vertices,
+        triangles,
+        distances,
+        limit=error_mesh.error_limit(distances),
+        mm_per_unit=mm_per_unit,
+        about=(f"distance to {measurement.level} ({measurement.alignment}), mm",),
     )
-    return header.encode("ascii") + rows.tobytes() + faces.tobytes()
 
 
 def error_picture(comparison: Comparison, measurement: Measurement) -> np.ndarray:
     """uint8 picture: the counted part of the scan from three sides, coloured by distance, with the scale below."""
     vertices, triangles = _crop_mesh(comparison)
     distances = measurement.errors.distances
-    limit = error_limit(distances)
+    limit = error_mesh.error_limit(distances)
     normals = comparison.scan.normals[comparison.points]
-    subject = figure(vertices, triangles, normals, colours=0.62 * srgb_decode(error_colours(distances, limit)))
+    subject = figure(
+        vertices, triangles, normals, colours=0.62 * srgb_decode(error_mesh.error_colours(distances, limit))
+    )
     target = 0.5 * (vertices.min(0) + vertices.max(0))
     reach = 2.3 * float(np.linalg.norm(vertices - target, axis=1).max())
     panels = []

@@ -160,7 +160,7 @@ def _landmark_errors(problem: Problem, levels: dict[str, _Level]) -> dict[str, n
 
 
 def flipped_triangles(model: MorphableModel, before: Tensor, after: Tensor) -> tuple[int, int]:
-    """How many of the face's triangles M1 turned around, and how many were looked at; without lids, nostrils and mouth."""
+    """Triangles of the face that M1 turned around, and how many were looked at; without lids, nostrils and mouth."""
     triangles = model.triangles[skin_vertices(model)[model.triangles].all(-1)]
 
     def normals(vertices: Tensor) -> Tensor:

@@ -92,49 +92,66 @@ def studio_camera(
     return Camera(torch.from_numpy(intrinsics), torch.from_numpy(matrix), (size, size))
 
 
-def draw(subject: Figure, camera: Camera) -> Picture:
-    """Draw a figure as `camera` sees it, supersampled."""
-    height, width = (side * SUPERSAMPLING for side in camera.size)
-    camera = camera.resized(height, width)
-    matrix = camera.cam_from_world.double().cpu().numpy()
-    in_camera = subject.vertices @ matrix[:3, :3].T + matrix[:3, 3]
-    projection = clip_from_camera(camera.intrinsics.double().cpu(), (height, width)).numpy()
-    clip = np.concatenate([in_camera, np.ones((len(in_camera), 1))], 1) @ projection.T
-    fragments = rasterize(torch.from_numpy(clip.astype(np.float32))[None], subject.topology, (height, width))
+class Shot:
+    """A figure in front of a camera, lit: drawn as often as one likes, in other colours, for little."""
 
-    mask = fragments.mask[0].numpy()
+    def __init__(self, subject: Figure, camera: Camera) -> None:
+        """Rasterize, supersampled, and light what is seen."""
+        height, width = (side * SUPERSAMPLING for side in camera.size)
+        camera = camera.resized(height, width)
+        matrix = camera.cam_from_world.double().cpu().numpy()
+        in_camera = subject.vertices @ matrix[:3, :3].T + matrix[:3, 3]
+        projection = clip_from_camera(camera.intrinsics.double().cpu(), (height, width)).numpy()
+        clip = np.concatenate([in_camera, np.ones((len(in_camera), 1))], 1) @ projection.T
+        self.subject = subject
+        self._fragments = rasterize(torch.from_numpy(clip.astype(np.float32))[None], subject.topology, (height, width))
+        self._mask = self._fragments.mask[0].numpy()
+        self._light = light(self._at_pixels(subject.normals @ matrix[:3, :3].T), self._at_pixels(in_camera))
 
-    def at_pixels(attribute: np.ndarray) -> np.ndarray:
+    def _at_pixels(self, attribute: np.ndarray) -> np.ndarray:
         """[P, C] float32 at the covered pixels; the rest is background and costs nothing."""
         values = torch.from_numpy(np.ascontiguousarray(attribute, np.float32))[None]
-        return interpolate(values, fragments, subject.topology)[0].numpy()[mask]
+        return interpolate(values, self._fragments, self.subject.topology)[0].numpy()[self._mask]
 
-    albedo = CLAY if subject.colours is None else at_pixels(subject.colours)
-    colour = albedo * light(at_pixels(subject.normals @ matrix[:3, :3].T), at_pixels(in_camera))
-    if subject.texture is not None and subject.uv is not None:
-        printed = sample(subject.texture, at_pixels(subject.uv))
-        seen = fragments.triangle_id[0].numpy()[mask]
-        wears = np.ones(len(seen), bool) if subject.textured is None else subject.textured[seen]
-        colour = np.where(wears[:, None], printed, colour)
-    image = np.zeros((height, width, 3), np.float32)
-    image[mask] = colour
-    return _average(image, mask)
+    def picture(self, colours: np.ndarray | None = None) -> Picture:
+        """The figure in its own look, or in `colours` [V, 3] (linear RGB) instead."""
+        subject = self.subject
+        chosen = subject.colours if colours is None else colours
+        colour = (CLAY if chosen is None else self._at_pixels(chosen)) * self._light
+        if colours is None and subject.texture is not None and subject.uv is not None:
+            printed = sample(subject.texture, self._at_pixels(subject.uv))
+            seen = self._fragments.triangle_id[0].numpy()[self._mask]
+            wears = np.ones(len(seen), bool) if subject.textured is None else subject.textured[seen]
+            colour = np.where(wears[:, None], printed, colour)
+        image = np.zeros((*self._mask.shape, 3), np.float32)
+        image[self._mask] = colour
+        return _average(image, self._mask)
+
+
+def draw(subject: Figure, camera: Camera) -> Picture:
+    """Draw a figure as `camera` sees it, supersampled."""
+    return Shot(subject, camera).picture()
 
 
 def light(normals: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Light [..., 3] on surfaces with the given normals at the given places, both in camera axes (y down, z away)."""
-    normals = normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-9)
-    facing = (normals * positions).sum(-1, keepdims=True)
+    normals = normals / np.maximum(_length(normals), 1e-9)
+    facing = np.einsum("...i,...i->...", normals, positions)[..., None]
     # The inside of an open mesh is seen from behind: turn its normals and dim it, so that it reads as inside.
-    inside = facing > 0.25 * np.linalg.norm(positions, axis=-1, keepdims=True)
+    inside = facing > 0.25 * _length(positions)
     normals = np.where(inside, -normals, normals)
-    total = np.full(normals.shape, AMBIENT, np.float32) * (1.0 - 0.35 * normals[..., 1:2])
+    total = np.empty(normals.shape, np.float32)
+    total[...] = AMBIENT * (1.0 - 0.35 * normals[..., 1:2])
     for direction, colour, wrap in LIGHTS:
         towards = (np.array(direction) / np.linalg.norm(direction)).astype(np.float32)
-        total = total + np.clip((normals @ towards + wrap) / (1 + wrap), 0, None)[..., None] * np.array(
-            colour, np.float32
-        )
-    return np.where(inside, 0.45 * total, total)
+        amount = np.maximum((normals @ towards + np.float32(wrap)) / np.float32(1 + wrap), 0)
+        total += amount[..., None] * np.array(colour, np.float32)
+    return np.where(inside, np.float32(0.45) * total, total)
+
+
+def _length(vectors: np.ndarray) -> np.ndarray:
+    """[..., 1] lengths of vectors [..., 3]."""
+    return np.sqrt(np.einsum("...i,...i->...", vectors, vectors))[..., None]
 
 
 def sample(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +14,7 @@ from fitter.export import maps
 from fitter.export.colour import colour_map, srgb_decode, srgb_encode, to_bytes, with_colour_bar
 from fitter.export.meshes import textured_triangles, vertex_colours, whole_head
 from fitter.export.normals import vertex_normals
-from fitter.export.report.clay import BACKGROUND, Figure, draw, figure, sample, studio_camera, to_pixels
+from fitter.export.report.clay import BACKGROUND, Figure, Shot, draw, figure, sample, studio_camera, to_pixels
 from fitter.result.types import FitResult, ViewResult
 
 DETECTED, FITTED = (255, 138, 48), (64, 214, 255)
@@ -108,15 +108,21 @@ class Studio:
 
     def turns(self, subject: Figure) -> list[np.ndarray]:
         """A figure from the three sides of `TURNS`."""
-        pictures = []
-        for yaw, _ in TURNS:
-            camera = studio_camera(self.target, self.forward, self.up, yaw, self.span, STUDIO_SIZE)
-            pictures.append(to_pixels(draw(subject, camera).over(BACKGROUND)))
-        return pictures
+        return [to_pixels(shot.picture().over(BACKGROUND)) for shot in self._shots(subject)]
+
+    def _shots(self, subject: Figure) -> list[Shot]:
+        return [
+            Shot(subject, studio_camera(self.target, self.forward, self.up, yaw, self.span, STUDIO_SIZE))
+            for yaw, _ in TURNS
+        ]
+
+    @cached_property
+    def _dense_shots(self) -> list[Shot]:
+        return self._shots(self.dense)
 
     def clay_turns(self) -> list[np.ndarray]:
         """M2 in clay from three sides."""
-        return self.turns(self.dense)
+        return [to_pixels(shot.picture().over(BACKGROUND)) for shot in self._dense_shots]
 
     def textured_turns(self) -> list[np.ndarray]:
         """M1 with its texture from three sides, without any further light; parts off the atlas in plain colours."""
@@ -131,13 +137,13 @@ class Studio:
         return self.turns(subject)
 
     def doubt_turns(self) -> list[np.ndarray]:
-        """M2 from three sides, coloured where the photographs do not determine it."""
+        """M2 from three sides, coloured where neither photographs nor a scan determine it."""
         dense = self.dense
         count = len(self.result.dense.vertices)
         confidence = np.ones(len(dense.vertices))
         confidence[:count] = sample(self.result.confidence[..., None], self.result.dense.uv)[:, 0]
         colours = srgb_decode(colour_map(confidence, DOUBT))
-        return self.turns(replace(dense, colours=colours))
+        return [to_pixels(shot.picture(colours).over(BACKGROUND)) for shot in self._dense_shots]
 
     def view(self, view: View, found: ViewResult, size: int) -> ViewPictures:
         """One photograph's row: input, overlay, M0, M1, M2."""
