@@ -28,9 +28,9 @@ _ANEW = "Make the data set anew with hrn dataset, or copy it again."
 class SupervisedMaps(Dataset):
     """The training pairs that `hrn dataset` made.
 
-    `len(maps)` samples; `maps[i]` is a dict of tensors (see docs/dataset.md for what each is), `maps.samples[i]` what the
-    manifest says of it. Files are mapped into memory and read when a sample is asked for, in every DataLoader worker by
-    itself.
+    `len(maps)` samples; `maps[i]` is a dict of tensors (docs/dataset.md says what each is), `maps.samples[i]` what the
+    manifest says of it. Files are mapped into memory and read when a sample is asked for, in every DataLoader worker
+    by itself.
 
     Args:
         path: The data set's folder.
