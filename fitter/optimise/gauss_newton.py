@@ -48,7 +48,7 @@ SETTINGS: dict[str, frozenset[str]] = {
     "identity_prior": frozenset({"weight", "sigma", "around"}),
     "expression_prior": frozenset({"weight", "sigma", "around"}),
     "scale_prior": frozenset({"weight", "sigma", "around"}),
-    "smoothness": frozenset({"bilaplacian", "laplacian", "magnitude", "tangential", "step_mm"}),
+    "smoothness": frozenset({"bilaplacian", "laplacian", "magnitude", "tangential", "step_mm", "noise"}),
 } | SCAN_SETTINGS
 """Energies that Gauss-Newton can minimise, with their settings."""
 
@@ -191,6 +191,12 @@ def _map_weights(stage: Stage, resolution: int, reference: int, progress: float 
     )
 
 
+def _noise_weight(problem: Problem, stage: Stage, resolution: int, reference: int) -> float:
+    """Bilaplacian that a scan's noise asks for: noise on vertices a distance e apart has a spectrum of σ² e²."""
+    spectrum = (problem.scan.noise_mm * problem.scan.edge_mm) ** 2
+    return setting(stage, "smoothness", "noise", 0.0) * spectrum * (resolution / reference) ** 2
+
+
 def _tangent_projector(problem: Problem, state: FaceState, geometry: SurfaceGeometry) -> Tensor:
     """[3, 3, R, R] projector onto the tangent plane at each texel of the deformation map, model axes."""
     samples = surface_samples(problem.model, state.deformation.shape[-1])
@@ -223,6 +229,8 @@ def _deformation_step(
     if not data:
         return state
     weights = _map_weights(stage, resolution, 64, progress)
+    if problem.scan is not None:
+        weights = replace(weights, bilaplacian=weights.bilaplacian + _noise_weight(problem, stage, resolution, 64))
     step = map_step(state.deformation, data, weights, _tangent_projector(problem, state, geometry[0]))
     step = clamp_step(step, setting(stage, "smoothness", "step_mm", 3.0)) * fade_border(resolution, BORDER, step)
     log.residuals["map_step_mm"] = float(step.norm(dim=0).mean())
