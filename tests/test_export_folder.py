@@ -101,6 +101,13 @@ def test_eyes_are_not_added_twice(result):
     assert len(whole_head(dataclasses.replace(result, dense=full)).triangles) == len(head.triangles)
 
 
+def test_eyes_that_subdivision_smoothed_are_not_added_twice(result):
+    head = whole_head(result)
+    smoothed = head.vertices + 0.4 * np.sin(np.arange(head.vertices.size)).reshape(-1, 3)
+    full = DenseMesh(smoothed, head.normals, head.triangles, head.uv)
+    assert len(whole_head(dataclasses.replace(result, dense=full)).triangles) == len(head.triangles)
+
+
 def test_fit_json(result, written):
     record = _json(written, "fit.json")
     assert record["seed"] == 7 and record["metric"] is True and record["unit"] == "cm" and record["mm_per_unit"] == 10.0

@@ -9,14 +9,21 @@ from fitter.export.colour import ERROR, colour_map, to_bytes
 LIMITS_MM = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
 FINE_LIMITS_MM = (0.05, 0.1, 0.2, *LIMITS_MM)
 """For fits to this very scan, which lie closer than fits to photographs."""
+FINE_SHARE = 90.0
+"""Per cent of the surface on a scale for M2 alone: eyes' openings, which no fit follows, would widen it otherwise."""
 
 
-def error_limit(distances: np.ndarray, limits: tuple[float, ...] = LIMITS_MM) -> float:
-    """Round end of the colour scale, mm, out of `limits`: most of the surface lies below it."""
+def error_limit(distances: np.ndarray, limits: tuple[float, ...] = LIMITS_MM, share: float = 97.0) -> float:
+    """Round end of the colour scale, mm, out of `limits`: `share` per cent of the surface lie below it."""
     if not len(distances):
         return limits[-1]
-    wanted = float(np.percentile(distances, 97))
+    wanted = float(np.percentile(distances, share))
     return next((limit for limit in limits if limit >= wanted), limits[-1])
+
+
+def finest_limit(distances: np.ndarray) -> float:
+    """Round end, mm, of a colour scale for what lies closest; the rest is all dark red."""
+    return error_limit(distances, FINE_LIMITS_MM, FINE_SHARE)
 
 
 def error_colours(distances: np.ndarray, limit: float) -> np.ndarray:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fitter.atomic import write_bytes
 from fitter.errors import InputError
@@ -18,9 +19,14 @@ from fitter.export.patches import with_painted_patches
 from fitter.obj import decimals_for, format_mtl, format_obj
 from fitter.result.types import FitResult
 
+if TYPE_CHECKING:
+    from fitter.export.report.scan_pictures import ScanStudio
+
 MARKER = "done.json"
 """Written last: its presence says that the folder is complete."""
 REPORT = "report.html"
+OPTIONAL = (REPORT, "coverage.png", "cameras.json", "transforms.json", "valid.png", "scan_error.ply", "scan_error.png")
+"""Files that not every result has: those of an earlier result must not stay beside one without them."""
 UNSTABLE = ("timings.json",)
 """Files that differ between equal runs; the marker names them without a checksum."""
 
@@ -82,7 +88,8 @@ def write_result(
 
     Args:
         result: The fit.
-        folder: Where to write; made if it is not there. Files of an earlier result are replaced one by one.
+        folder: Where to write; made if it is not there. Files of an earlier result are replaced one by one, those that
+            this one lacks are removed.
         report: Whether to draw and write report.html too.
         texture_bits: 8, or 16 for texture.png and albedo.png.
         paint_eyes: Whether eyeballs and inside of the mouth get the fitted albedo in texture and albedo; False where
@@ -103,8 +110,8 @@ def write_result(
         folder.mkdir(parents=True, exist_ok=True)
         # A stale marker must not vouch for a mixture of old and new files.
         (folder / MARKER).unlink(missing_ok=True)
-        if not report:
-            (folder / REPORT).unlink(missing_ok=True)
+        for name in OPTIONAL:
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise output_error(folder, error) from error
     write = _Writer(folder)
@@ -115,16 +122,18 @@ def write_result(
     tell("maps", 0.3)
     _write_maps(result, write, texture_bits)
     tell("records", 0.5)
-    write("cameras.json", records.json_bytes(cameras.camera_records(result)))
-    write("transforms.json", records.json_bytes(cameras.nerfstudio_record(result)))
+    if result.views:
+        write("cameras.json", records.json_bytes(cameras.camera_records(result)))
+        write("transforms.json", records.json_bytes(cameras.nerfstudio_record(result)))
     write("coefficients.json", records.json_bytes(records.coefficient_record(result)))
     write("landmarks3d.json", records.json_bytes(records.landmark_record(result)))
     write("fit.json", records.json_bytes(records.fit_record(result)))
+    scan_studio = _write_scan(result, write) if result.scan is not None else None
     if report:
         from fitter.export.report import build_report
 
-        tell("report", 0.55)
-        write(REPORT, build_report(result))
+        tell("report", 0.6)
+        write(REPORT, build_report(result, scan_studio))
     write("timings.json", records.json_bytes(records.timing_record(result, time.perf_counter() - start)))
     write_marker(write)
     tell("done", 1.0)
@@ -138,6 +147,18 @@ def write_marker(write: _Writer) -> None:
         write_bytes(write.folder / MARKER, records.json_bytes({"format": "hrn-done-1", "files": files}))
     except OSError as error:
         raise output_error(write.folder / MARKER, error) from error
+
+
+def _write_scan(result: FitResult, write: _Writer) -> ScanStudio:
+    """Write a scan's own files; returns what drew them, for the report."""
+    from fitter.export.report.pictures import Studio
+    from fitter.export.report.scan_pictures import ScanStudio
+    from fitter.export.scan_files import scan_files
+
+    studio = ScanStudio(Studio(result))
+    for name, data in scan_files(result, studio).items():
+        write(name, data)
+    return studio
 
 
 def _write_meshes(result: FitResult, write: _Writer) -> None:

@@ -186,16 +186,20 @@ def map_files(result, *, texture_bits: int = 8) -> MapFiles:
         "normal.png": normal_png(result.normal_map),
         "texture.png": colour_png(result.texture, bits=texture_bits),
         "albedo.png": colour_png(result.albedo_map, bits=texture_bits),
-        "coverage.png": grey_png(result.coverage / most_views),
         "confidence.png": grey_png(result.confidence),
         "confidence.exr": grey_exr(result.confidence),
         **previews,
     }
+    if result.views:
+        files["coverage.png"] = grey_png(result.coverage / most_views)
+    if result.scan is not None:
+        files["valid.png"] = grey_png(result.scan.valid.astype(np.float32))
     for view in result.views:
         if view.texture is not None and view.realigned is not None:
             files[view_file(view.name, "texture")] = weighted_colour_png(view.texture, view.texture_weight)
             files[view_file(view.name, "realigned")] = weighted_colour_png(view.realigned, view.realigned_weight)
-    return MapFiles(files, _map_record(limit, most_views, texture_bits) | _view_record(result.views))
+    record = _map_record(limit) | _colour_record(result, texture_bits) | _measured_record(result)
+    return MapFiles(files, record | _view_record(result.views))
 
 
 def _view_record(views) -> dict[str, Any]:
@@ -209,9 +213,47 @@ def _view_record(views) -> dict[str, Any]:
     return {view_file(name, kind): common | {"content": text} for name in shown for kind, text in meaning.items()}
 
 
-def _map_record(limit: float, most_views: int, texture_bits: int) -> dict[str, Any]:
-    """What each map file means, for programs and people."""
+def _colour_record(result, texture_bits: int) -> dict[str, Any]:
+    """What texture and albedo mean: without photographs they are the model's."""
     colour = {"encoding": "sRGB", "bits": texture_bits}
+    if not result.views:
+        plain = colour | {
+            "content": "the face model's own colours: there was no photograph, nothing of it was observed"
+        }
+        return {"texture.png": plain, "albedo.png": plain}
+    return {
+        "texture.png": colour | {"content": "fused colour of the photographs, holes filled"},
+        "albedo.png": colour | {"content": "skin colour without shading; its tone lies between model and photograph"},
+    }
+
+
+def _measured_record(result) -> dict[str, Any]:
+    """What coverage, confidence and valid mean, for those that there are."""
+    record: dict[str, Any] = {}
+    if result.views:
+        record["coverage.png"] = {
+            "formula": f"views = value / 255 * {len(result.views)}",
+            "encoding": "linear",
+            "content": "how many photographs see the place",
+        }
+    content = "how well the photographs determine the surface"
+    if result.scan is not None:
+        content = (
+            "1 where the surface was measured on the scan; elsewhere how well photographs determine it, if they may"
+        )
+        record["valid.png"] = {
+            "values": {"0": "not measured: the model's guess", "255": "measured on the scan"},
+            "encoding": "linear",
+            "content": "texels whose displacement was measured on the scan: no eyes' openings, inside of the mouth, "
+            "holes, nor anything beyond the scan's edge",
+        }
+    record["confidence.png"] = {"formula": "confidence = value / 255", "encoding": "linear", "content": content}
+    record["confidence.exr"] = {"channels": {"Y": "confidence in [0, 1]"}}
+    return record
+
+
+def _map_record(limit: float) -> dict[str, Any]:
+    """What the maps of the geometry mean, for programs and people."""
     return {
         "layout": "texture coordinates of face.obj and dense.obj; origin bottom-left; the files' top row is v = 1",
         "unit": "mm, whatever the unit of the meshes",
@@ -236,19 +278,6 @@ def _map_record(limit: float, most_views: int, texture_bits: int) -> dict[str, A
             "formula": "n = value / 255 * 2 - 1",
             "encoding": "linear",
         },
-        "texture.png": colour | {"content": "fused colour of the photographs, holes filled"},
-        "albedo.png": colour | {"content": "skin colour without shading; its tone lies between model and photograph"},
-        "coverage.png": {
-            "formula": f"views = value / 255 * {most_views}",
-            "encoding": "linear",
-            "content": "how many photographs see the place",
-        },
-        "confidence.png": {
-            "formula": "confidence = value / 255",
-            "encoding": "linear",
-            "content": "how well the photographs determine the surface",
-        },
-        "confidence.exr": {"channels": {"Y": "confidence in [0, 1]"}},
         "displacement_preview.png": {"content": "displacement in colour, for people; the scale is in the picture"},
         "deformation_preview.png": {"content": "deformation in colour, for people; the scale is in the picture"},
     }

@@ -18,6 +18,12 @@ MATERIAL_LIBRARY = "face.mtl"
 """The material file that face.obj and dense.obj share."""
 
 
+NO_ROOM = 1e-9
+"""Area in texture space, as a fraction of the unit square, of a triangle that is squeezed to a point or a line."""
+HELD_MM = 2.0
+"""A dense mesh that holds the eyes has them this close to M1's: its subdivision smooths them."""
+
+
 def texture_area(uv: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """Unsigned area [F] of the triangles in texture space, as a fraction of the unit square."""
     a, b, c = (uv[triangles[:, corner]] for corner in range(3))
@@ -43,7 +49,7 @@ def textured_triangles(model: MorphableModel) -> np.ndarray:
     """
     triangles = model.triangles.cpu().numpy()
     area = texture_area(model.atlas_uv.cpu().numpy().astype(np.float64), triangles)
-    return in_atlas(model) | (area > 1e-9)
+    return in_atlas(model) | (area > NO_ROOM)
 
 
 def vertex_colours(result: FitResult) -> np.ndarray:
@@ -96,7 +102,7 @@ def inner_parts(result: FitResult) -> np.ndarray:
     inner = triangles[~in_atlas(model) & ~skin[triangles].any(1)]
     if len(inner) and len(result.dense.vertices):
         distance, _ = cKDTree(result.dense.vertices).query(
-            result.vertices_m1[np.unique(inner)], distance_upper_bound=1e-3
+            result.vertices_m1[np.unique(inner)], distance_upper_bound=HELD_MM
         )
         if np.isfinite(distance).all():
             return inner[:0]
@@ -145,7 +151,9 @@ def dense_mesh(result: FitResult, textured: np.ndarray) -> ObjMesh:
         textured: From `textured_triangles`.
     """
     head = whole_head(result)
-    material = np.zeros(len(head.triangles), np.int64)
+    # Triangles of a subdivided mesh are as much smaller as they are more.
+    least = NO_ROOM * min(1.0, result.model.triangles.shape[0] / max(len(head.triangles), 1))
+    material = np.where(texture_area(head.uv, head.triangles) > least, 0, 1)
     has_texture = np.zeros(result.model.vertex_count, bool)
     has_texture[result.model.triangles.cpu().numpy()[textured]] = True
     inner = head.triangles[~head.is_dense] - len(result.dense.vertices)

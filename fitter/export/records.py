@@ -129,7 +129,8 @@ def scan_record(result: FitResult) -> dict[str, Any]:
         "unit": result.session.scan.unit,
         "alignment": outcome.alignment,
         "counted": "equal-area samples of the scan within 80 mm of the fitted nose tip that face forward, other than "
-        "those the fit used, to the closest point of the fit; skin: without eye apertures, nostrils, inside of the mouth",
+        "those the fit used, to the closest point of the fit",
+        "skin": "without those whose closest point is on eye apertures, nostrils or the inside of the mouth",
         "levels": {
             level: {part: asdict(numbers) for part, numbers in parts.items()}
             for level, parts in outcome.residuals.items()
@@ -139,8 +140,16 @@ def scan_record(result: FitResult) -> dict[str, Any]:
         "counted_triangles": outcome.counted_triangles,
         "noise_mm": outcome.noise_mm,
         "edge_mm": outcome.edge_mm,
-        "valid_share": float(outcome.valid[result.map_valid].mean()),
+        "valid_share": {"map": float(outcome.valid[result.map_valid].mean()), "face": face_valid_share(result)},
     }
+
+
+def face_valid_share(result: FitResult) -> float:
+    """Share of the model's face region that was measured on the scan, by the model's vertices."""
+    size = len(result.scan.valid)
+    uv = result.model.atlas_uv.cpu().numpy()[result.model.regions["face"].cpu().numpy()]
+    column, row = np.clip((uv * size).astype(int), 0, size - 1).T
+    return float(result.scan.valid[row, column].mean())
 
 
 def _stage(stage: StageRecord) -> dict[str, Any]:

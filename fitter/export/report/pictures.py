@@ -142,6 +142,8 @@ class Studio:
         count = len(self.result.dense.vertices)
         confidence = np.ones(len(dense.vertices))
         confidence[:count] = sample(self.result.confidence[..., None], self.result.dense.uv)[:, 0]
+        if only_the_scan(self.result):
+            confidence = np.round(confidence)
         colours = srgb_decode(colour_map(confidence, DOUBT))
         return [to_pixels(shot.picture(colours).over(BACKGROUND)) for shot in self._dense_shots]
 
@@ -208,12 +210,17 @@ def _with_landmarks(picture: np.ndarray, view: View, found: ViewResult, window: 
     return np.asarray(canvas)
 
 
-def doubt_legend() -> np.ndarray:
-    """The colour bar of `Studio.doubt_turns`."""
+def doubt_legend(sources: str) -> np.ndarray:
+    """The colour bar of `Studio.doubt_turns`; `sources` is what determines the surface."""
     strip = with_colour_bar(
-        np.full((1, 420, 3), 255, np.uint8), DOUBT, 0.0, 1.0, "how well the photographs determine the surface", 13
+        np.full((1, 420, 3), 255, np.uint8), DOUBT, 0.0, 1.0, f"how well the {sources} determine the surface", 13
     )
     return strip[1:]
+
+
+def only_the_scan(result: FitResult) -> bool:
+    """Whether nothing but a scan determines the surface, so that it was measured or it was not."""
+    return result.scan is not None and np.array_equal(result.confidence, result.scan.valid)
 
 
 def view_texture_pictures(view: ViewResult) -> list[tuple[str, np.ndarray]]:
@@ -246,25 +253,32 @@ def map_pictures(result: FitResult) -> list[tuple[str, str, np.ndarray]]:
     def grey(fraction: np.ndarray) -> np.ndarray:
         return shrunk(maps.to_image_rows(to_bytes(fraction)))
 
-    views = max(1, len(result.views))
-    return [
-        (
-            "Texture",
-            "colour of the photographs, fused",
-            shrunk(maps.to_image_rows(to_bytes(srgb_encode(result.texture)))),
-        ),
-        ("Albedo", "skin colour without light", shrunk(maps.to_image_rows(to_bytes(srgb_encode(result.albedo_map))))),
+    def colour(linear: np.ndarray) -> np.ndarray:
+        return shrunk(maps.to_image_rows(to_bytes(srgb_encode(linear))))
+
+    found = []
+    if result.views:
+        found += [
+            ("Texture", "colour of the photographs, fused", colour(result.texture)),
+            ("Albedo", "skin colour without light", colour(result.albedo_map)),
+        ]
+    else:
+        found.append(("Colours", "the face model's own; there was no photograph", colour(result.albedo_map)))
+    found += [
         ("Normals", "tangent space, OpenGL green", shrunk(maps.to_image_rows(to_bytes(result.normal_map * 0.5 + 0.5)))),
         (
             "Displacement",
             "fine detail along the normal",
             maps.displacement_preview(result.displacement_map, result.map_valid),
         ),
-        ("Coverage", f"how many of {views} photographs see the place (white: all)", grey(result.coverage / views)),
-        ("Confidence", "how well the photographs determine the surface", grey(result.confidence)),
-        (
-            "Deformation",
-            "what the face model could not say: x, y, z",
-            maps.deformation_preview(result.deformation_map, result.map_valid),
-        ),
     ]
+    if result.scan is not None:
+        found.append(("Valid", "white was measured on the scan", grey(result.scan.valid)))
+    if result.views:
+        views = len(result.views)
+        text = f"how many of {views} photographs see the place (white: all)"
+        found.append(("Coverage", text, grey(result.coverage / views)))
+    if not only_the_scan(result):
+        found.append(("Confidence", "how well the surface is determined (white: well)", grey(result.confidence)))
+    deformation = maps.deformation_preview(result.deformation_map, result.map_valid)
+    return [*found, ("Deformation", "what the face model could not say: x, y, z", deformation)]

@@ -56,6 +56,11 @@ pre {
 }
 .dot.detected { background: #ff8a30; }
 .dot.fitted { border: 2px solid #24b4e0; }
+.patch {
+  display: inline-block; width: 14px; height: 14px; border-radius: 3px; margin: 0 6px 0 0; vertical-align: -2px;
+}
+.patch.measured { background: #b8b3ad; }
+.patch.guessed { background: #c2412d; }
 .legend { max-width: 420px; margin-top: 10px; }
 @media (max-width: 760px) {
   .five { grid-template-columns: repeat(2, 1fr); }
