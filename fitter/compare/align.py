@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fitter.compare.surface import Surface
+from fitter.compare.surface import ClosestPoints, Surface
 
 
 @dataclass(frozen=True)
@@ -88,22 +88,39 @@ def rotation_from_vector(vector: np.ndarray) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 
 
-def _step(points: np.ndarray, surface: Surface, pose: Similarity, keep: float, scale: bool) -> tuple[Similarity, float]:
-    """One damped Gauss-Newton step on the trimmed, robustly weighted distances, and how far (mm) it moves.
+@dataclass(frozen=True)
+class Linearised:
+    """Distances of points to a moved surface and how they change with its pose."""
+
+    residual: np.ndarray
+    """[P] mm, signed along the direction of the derivative; its magnitude is the distance."""
+    jacobian: np.ndarray
+    """[P, 6 or 7] change of the residual with a turn (times `reach`), a shift and, if wanted, growth (times reach)."""
+    centre: np.ndarray
+    """[3] mm, what is turned and scaled about."""
+    reach: float
+    """Root mean square distance of the pairs from the centre, mm; it brings turns and shifts to one unit."""
+
+
+def linearise(
+    points: np.ndarray, surface: Surface, pose: Similarity, found: ClosestPoints, *, scale: bool
+) -> Linearised:
+    """The exact derivative of point-to-surface distances by the surface's pose, at closest points that were just found.
 
     The residual of a pair is its distance, and its derivative is taken along the unit vector between the pair (the face
-    normal where they touch). At a fixed point that is the exact gradient of the robust summed distance, and on
-    the way it slides along the surface as point-to-plane does, and converges in tens of steps, not hundreds.
+    normal where they touch).
+
+    Args:
+        points: [P, 3] mm.
+        surface: What is moved.
+        pose: Its transform into the points' frame.
+        found: Closest points of the points, in the surface's frame.
+        scale: Whether the pose may grow or shrink.
     """
-    inverse = pose.inverse()
-    found = surface.closest(inverse(points))
-    distances = found.distances * pose.scale
-    limit = np.quantile(distances, keep)
-    kept = distances <= limit
-    on_surface = pose(found.points[kept])
-    offset = points[kept] - on_surface
-    length = distances[kept, None]
-    normals = surface.face_normals(found.triangles[kept]) @ pose.rotation.T
+    on_surface = pose(found.points)
+    offset = points - on_surface
+    length = (found.distances * pose.scale)[:, None]
+    normals = surface.face_normals(found.triangles) @ pose.rotation.T
     direction = np.where(length > 1e-9, offset / np.where(length > 1e-9, length, 1.0), normals)
     centre = on_surface.mean(0)
     arm = on_surface - centre
@@ -111,25 +128,43 @@ def _step(points: np.ndarray, surface: Surface, pose: Similarity, keep: float, s
     columns = [np.cross(arm, direction) / reach, direction]
     if scale:
         columns.append((arm * direction).sum(1, keepdims=True) / reach)
-    jacobian = np.concatenate(columns, 1)
-    residual = (direction * offset).sum(1)
-    # Geman-McClure weights at three robust standard deviations: what does not belong (an eyelid, hair) must not pull
-    # the rest away from where it fits.
-    width = max(3 * 1.4826 * float(np.median(length)), 1e-6)
-    weighted = jacobian / (1 + (length / width) ** 2) ** 2
-    normal_matrix = weighted.T @ jacobian
-    # A little damping: a sphere or a plane leaves directions open, and those are then left alone.
-    normal_matrix += 1e-6 * np.trace(normal_matrix) / len(normal_matrix) * np.eye(len(normal_matrix))
-    update = np.linalg.solve(normal_matrix, weighted.T @ residual)
+    return Linearised((direction * offset).sum(1), np.concatenate(columns, 1), centre, reach)
+
+
+def updated(pose: Similarity, update: np.ndarray, about: Linearised) -> tuple[Similarity, float]:
+    """The pose after a step in the units of `Linearised`, and how far (mm) it moves; wild steps are shortened."""
+    reach, centre = about.reach, about.centre
     turn, shift = update[:3] / reach, update[3:6]
     angle = np.linalg.norm(turn)
     if angle > 0.3:
         turn = turn * (0.3 / angle)
-    growth = float(np.clip(1.0 + update[6] / reach, 0.8, 1.25)) if scale else 1.0
+    growth = float(np.clip(1.0 + update[6] / reach, 0.8, 1.25)) if len(update) > 6 else 1.0
     rotation = rotation_from_vector(turn)
     change = Similarity(growth, rotation, centre + shift - growth * rotation @ centre)
     moved = float(np.abs(update[:6]).max()) + abs(growth - 1.0) * reach
     return change.after(pose), moved
+
+
+def _step(points: np.ndarray, surface: Surface, pose: Similarity, keep: float, scale: bool) -> tuple[Similarity, float]:
+    """One damped Gauss-Newton step on the trimmed, robustly weighted distances, and how far (mm) it moves.
+
+    At a fixed point that is the exact gradient of the robust summed distance, and on the way it slides along the
+    surface as point-to-plane does, and converges in tens of steps, not hundreds.
+    """
+    found = surface.closest(pose.inverse()(points))
+    distances = found.distances * pose.scale
+    kept = distances <= np.quantile(distances, keep)
+    system = linearise(points[kept], surface, pose, found[kept], scale=scale)
+    # Geman-McClure weights at three robust standard deviations: what does not belong (an eyelid, hair) must not pull
+    # the rest away from where it fits.
+    length = distances[kept, None]
+    width = max(3 * 1.4826 * float(np.median(length)), 1e-6)
+    weighted = system.jacobian / (1 + (length / width) ** 2) ** 2
+    normal_matrix = weighted.T @ system.jacobian
+    # A little damping: a sphere or a plane leaves directions open, and those are then left alone.
+    normal_matrix += 1e-6 * np.trace(normal_matrix) / len(normal_matrix) * np.eye(len(normal_matrix))
+    update = np.linalg.solve(normal_matrix, weighted.T @ system.residual)
+    return updated(pose, update, system)
 
 
 def icp(

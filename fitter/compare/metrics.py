@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from fitter.compare.align import Similarity
+from fitter.compare.distances import angles_between, root_mean_square
 from fitter.compare.surface import Surface
 
 
@@ -54,8 +55,7 @@ def point_errors(points: np.ndarray, normals: np.ndarray, surface: Surface, pose
     """Distance and normal angle of scan points [P, 3] with normals [P, 3] to `surface` moved by `pose`."""
     found = surface.closest(pose.inverse()(points))
     fitted = surface.normals_at(found) @ pose.rotation.T
-    cosine = np.clip((fitted * normals).sum(1), -1.0, 1.0)
-    return PointErrors(found.distances * pose.scale, np.degrees(np.arccos(cosine)))
+    return PointErrors(found.distances * pose.scale, angles_between(fitted, normals))
 
 
 def summarise(errors: PointErrors) -> SurfaceScore:
@@ -66,7 +66,7 @@ def summarise(errors: PointErrors) -> SurfaceScore:
         count=len(distances),
         median=float(np.median(distances)),
         mean=float(distances.mean()),
-        rms=float(np.sqrt((distances**2).mean())),
+        rms=root_mean_square(distances),
         p90=float(p90),
         p95=float(p95),
         normal_median=float(np.median(angles)),

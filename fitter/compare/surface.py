@@ -20,6 +20,10 @@ class ClosestPoints:
     triangles: np.ndarray
     """[P] row of the surface's triangles."""
 
+    def __getitem__(self, chosen: np.ndarray) -> ClosestPoints:
+        """Some of them."""
+        return ClosestPoints(self.points[chosen], self.distances[chosen], self.triangles[chosen])
+
 
 @dataclass(frozen=True, eq=False)
 class Surface:
