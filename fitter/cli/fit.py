@@ -15,6 +15,8 @@ from fitter.errors import InputError
 
 RUN_FILE = "run.json"
 """What the folder is a fit of, written before the work begins."""
+SETTINGS_FILE = "configuration.yaml"
+"""All settings of the fit, beside it."""
 
 
 def fit_command(
@@ -183,6 +185,9 @@ def run_session(
             from fitter.export.folder import output_error
 
             raise output_error(Path(error.filename or folder), error) from error
+        except InputError:
+            _withdraw(folder)
+            raise
         bars.phase("writing")
         result.timings["total"] = time.perf_counter() - began
         write_result(result, folder, report=report, progress=lambda label, part: bars.phase_fraction("writing", part))
@@ -224,6 +229,14 @@ def _already_done(folder: Path, key: str, again: bool, report: bool) -> bool:
     return (folder / "report.html").is_file() or not report
 
 
+def _withdraw(folder: Path) -> None:
+    """Take back the folder of a fit that was refused before anything was found: no face in the scan, say."""
+    if {path.name for path in folder.iterdir()} <= {RUN_FILE, SETTINGS_FILE}:
+        for name in (RUN_FILE, SETTINGS_FILE):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+
+
 def _prepare(folder: Path, key: str, configuration, again: bool) -> None:
     """Make the folder and leave the configuration in it before the work begins."""
     import yaml
@@ -244,6 +257,6 @@ def _prepare(folder: Path, key: str, configuration, again: bool) -> None:
             )
         write_text(folder / RUN_FILE, json.dumps({"key": key}, indent=1) + "\n")
         plain = json.loads(json.dumps(configuration_to_dict(configuration)))
-        write_text(folder / "configuration.yaml", yaml.safe_dump(plain, sort_keys=False))
+        write_text(folder / SETTINGS_FILE, yaml.safe_dump(plain, sort_keys=False))
     except OSError as error:
         raise output_error(folder, error) from error

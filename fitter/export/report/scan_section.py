@@ -63,7 +63,7 @@ def found_in_words(result: FitResult) -> str:
     beside = f"misfit {score:.2f}; 0 would be the model's own face, more than 0.5 no face"
     if math.isfinite(runner_up):
         beside += f"; the best other pose has {runner_up:.2f}"
-    end = "this was never wrong in tests" if certain else "that is not certain, so look whether it sits right"
+    end = "such a lead was never wrong in our tests" if certain else "that is not certain, so look whether it sits right"
     return f"{text} ({beside}): {end}."
 
 
