@@ -45,7 +45,9 @@ def only_one(out: Path) -> Iterator[None]:
 
 
 def clean(out: Path, keep: bool) -> None:
-    """Remove the work files of a finished data set."""
+    """Remove the work files of a finished data set, and what a killed process left half-written."""
+    for path in out.glob(".*.part.*"):
+        path.unlink(missing_ok=True)
     if not keep:
         shutil.rmtree(out / FOLDER, ignore_errors=True)
 
