@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from fitter.capture.scan_session import load_scan_session
 from fitter.cli.main import run
 from fitter.export.folder import is_complete
 from fitter.obj import read_obj
@@ -253,6 +254,12 @@ def test_an_interrupted_scan_goes_on_and_ends_alike(inputs, finished, tmp_path, 
         assert (out / name).read_bytes() == (finished / name).read_bytes(), name
 
 
+def test_the_unit_is_the_scans_where_photographs_have_no_cameras(inputs):
+    session = load_scan_session(inputs / "rig.ply", inputs / "photographs", cameras="none", unit="mm")
+    assert not session.calibrated and session.scan.unit == "mm"
+    assert not any("--unit" in line for line in session.warnings)
+
+
 def test_photographs_and_scan_give_both_kinds_of_sections(both):
     names = {f"views/view{view}_{kind}.png" for view in (0, 1) for kind in ("texture", "realigned")}
     expected = MESHES | MAPS | RECORDS | SCAN | PHOTOGRAPHS | names
@@ -263,7 +270,7 @@ def test_photographs_and_scan_give_both_kinds_of_sections(both):
         "2 photographs, taken at one instant",
         "Each photograph",
         "carried over from the photographs",
-        "Photographs had no say in the shape",
+        "Photographs gave no shape",
         "Coverage",
         "scan_error.ply",
         "Texture of “view",

@@ -46,4 +46,6 @@ def load_scan_session(
         return Session(title, (), "rig", loaded.unit, loaded.mm_per_unit, scan=loaded)
     # Photographs of a scanned head are taken with the scan: one instant, unless nothing ties them to it.
     session = load_session(photographs, unit=loaded.unit, cameras=cameras, views=views, strict=strict, kind="rig")
-    return replace(session, name=title, scan=loaded)
+    # Without cameras the unit is the scan's alone, and load_session, which knows of no scan, would call it useless.
+    warnings = tuple(line for line in session.warnings if not line.startswith("--unit"))
+    return replace(session, name=title, scan=loaded, warnings=warnings)

@@ -244,7 +244,7 @@ def _measured_record(result) -> dict[str, Any]:
         record["valid.png"] = {
             "values": {"0": "not measured: the model's guess", "255": "measured on the scan"},
             "encoding": "linear",
-            "content": "texels whose displacement was measured on the scan: no eyes' openings, inside of the mouth, "
+            "content": "texels whose surface was measured on the scan: no eyes' openings, inside of the mouth, "
             "holes, nor anything beyond the scan's edge",
         }
     record["confidence.png"] = {"formula": "confidence = value / 255", "encoding": "linear", "content": content}

@@ -38,7 +38,7 @@ PHOTOGRAPH_FILES = (
 )
 PLAIN_FILES = (("albedo.png, texture.png", "the face model's own colours: there was no photograph"),)
 SCAN_FILES = (
-    ("valid.png", "white where the displacement was measured on the scan"),
+    ("valid.png", "white where the surface was measured on the scan"),
     ("scan_error.ply", "the scan, coloured by its distance to M2; the distance in mm is a property of its vertices"),
     ("scan_error.png", "the coloured scan from three sides, for M0, M1 and M2"),
 )
@@ -145,7 +145,7 @@ def _doubt(result: FitResult, studio: pictures.Studio) -> str:
             "shape is the model's guess, carried on smoothly from the measured part."
         )
         if result.views:
-            words += " Photographs had no say in the shape of this fit; what only they show is red too."
+            words += " Photographs gave no shape to this fit: what only they show is red too."
         legend = ""
     else:
         sources = "photographs" if result.scan is None else "scan or the photographs"

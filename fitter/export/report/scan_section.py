@@ -52,9 +52,9 @@ def found_in_words(result: FitResult) -> str:
         source = _landmark_source(result)
         text = f"The face was placed by landmarks ({source}) and then by its surface"
         end = (
-            "landmarks and surface agree"
+            "most landmarks agree with the surface"
             if certain
-            else "landmarks and surface do not agree well, so look whether it sits right"
+            else "the landmarks do not agree well with the surface, so look whether it sits right"
         )
         return f"{text} (misfit {score:.2f}; 0 would be the model's own face, more than 0.5 no face): {end}."
     text = "The scan stood where the model stands, and the search found no better pose"
@@ -63,7 +63,9 @@ def found_in_words(result: FitResult) -> str:
     beside = f"misfit {score:.2f}; 0 would be the model's own face, more than 0.5 no face"
     if math.isfinite(runner_up):
         beside += f"; the best other pose has {runner_up:.2f}"
-    end = "such a lead was never wrong in our tests" if certain else "that is not certain, so look whether it sits right"
+    end = (
+        "such a lead was never wrong in our tests" if certain else "that is not certain, so look whether it sits right"
+    )
     return f"{text} ({beside}): {end}."
 
 
