@@ -30,15 +30,24 @@ def photographs_shape(problem: Problem) -> bool:
     )
 
 
+def scan_shapes(problem: Problem) -> bool:
+    """Whether some stage of this fit draws the surface to the scan; a configuration for photographs does not."""
+    return any(
+        stage.solver == "ray_cast" or "scan" in stage.energies
+        for stage in problem.configuration.stages
+        if applies(stage, problem)
+    )
+
+
 def surface_confidence(problem: Problem, from_photographs: np.ndarray, outcome: ScanOutcome | None) -> np.ndarray:
-    """[S, S] float32 in [0, 1]: 1 where the surface was measured on the scan.
+    """[S, S] float32 in [0, 1]: 1 where the surface was measured on the scan, if the fit used it.
 
     Args:
         problem: The fit's.
         from_photographs: [S, S] what parallax determines.
         outcome: Of the scan, or None without one.
     """
-    if outcome is None:
+    if outcome is None or not scan_shapes(problem):
         return from_photographs
     measured = outcome.valid.astype(np.float32)
     return np.maximum(from_photographs, measured) if photographs_shape(problem) else measured
