@@ -67,7 +67,7 @@ class _Window:
 
 def picture_size(view_count: int) -> int:
     """Side of a view's pictures, px: smaller where there are many, so that the page stays light."""
-    return 480 if view_count <= 6 else 360 if view_count <= 16 else 240
+    return 480 if view_count <= 3 else 400 if view_count <= 6 else 360 if view_count <= 16 else 240
 
 
 class Studio:
