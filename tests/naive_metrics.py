@@ -10,27 +10,28 @@ from tests.factories import area_weighted_normals
 
 
 def closest_points(points, vertices, triangles):
-    """Closest point [P, 3] and its triangle [P] by trying every triangle: plane, then the three edges, then corners."""
+    """Closest point [P, 3] and its triangle [P] by trying every triangle: its plane, then its three edges."""
     a, b, c = (vertices[triangles[:, corner]] for corner in range(3))
     normal = np.cross(b - a, c - a)
     area = np.maximum((normal**2).sum(1), 1e-30)
     best, which = [], []
-    for point in points:
-        foot = point - (((point - a) * normal).sum(1) / area)[:, None] * normal
-        inside = np.ones(len(a), bool)
+    for block in np.array_split(points, max(1, len(points) * len(a) // 40000)):
+        point = block[:, None]
+        foot = point - (((point - a) * normal).sum(-1) / area)[..., None] * normal
+        inside = np.ones(foot.shape[:2], bool)
         candidates = []
         for start, end in ((a, b), (b, c), (c, a)):
             edge = end - start
-            inside &= (np.cross(edge, foot - start) * normal).sum(1) >= 0
-            share = ((point - start) * edge).sum(1) / np.maximum((edge**2).sum(1), 1e-30)
-            candidates.append(start + np.clip(share, 0, 1)[:, None] * edge)
-        candidates.append(np.where(inside[:, None], foot, np.inf))
-        stacked = np.stack(candidates)
-        distance = np.linalg.norm(stacked - point, axis=-1)
-        kind, triangle = np.unravel_index(distance.argmin(), distance.shape)
-        best.append(stacked[kind, triangle])
+            inside &= (np.cross(edge, foot - start) * normal).sum(-1) >= 0
+            share = ((point - start) * edge).sum(-1) / np.maximum((edge**2).sum(-1), 1e-30)
+            candidates.append(start + np.clip(share, 0, 1)[..., None] * edge)
+        candidates.append(np.where(inside[..., None], foot, np.inf))
+        stacked = np.stack(candidates, 1)
+        distance = np.linalg.norm(stacked - block[:, None, None], axis=-1).reshape(len(block), -1)
+        row, (kind, triangle) = np.arange(len(block)), np.unravel_index(distance.argmin(1), stacked.shape[1:3])
+        best.append(stacked[row, kind, triangle])
         which.append(triangle)
-    return np.array(best), np.array(which)
+    return np.concatenate(best), np.concatenate(which)
 
 
 def distances(points, vertices, triangles):
@@ -84,7 +85,7 @@ def minimise_distances(points, vertices, triangles, start, scale):
     def residuals(x):
         return distances(points, moved(vertices, pose(x)), triangles)
 
-    found = least_squares(residuals, np.zeros(7 if scale else 6), xtol=1e-12, ftol=1e-14, gtol=1e-12, x_scale="jac")
+    found = least_squares(residuals, np.zeros(7 if scale else 6), xtol=1e-8, ftol=1e-10, gtol=1e-10, x_scale="jac")
     return pose(found.x)
 
 

@@ -52,27 +52,49 @@ def error_ply(comparison: Comparison, measurement: Measurement, mm_per_unit: flo
 def error_picture(comparison: Comparison, measurement: Measurement) -> np.ndarray:
     """uint8 picture: the counted part of the scan from three sides, coloured by distance, with the scale below."""
     vertices, triangles = _crop_mesh(comparison)
-    distances = measurement.errors.distances
-    limit = error_mesh.error_limit(distances)
     normals = comparison.scan.normals[comparison.points]
-    subject = figure(
-        vertices, triangles, normals, colours=0.62 * srgb_decode(error_mesh.error_colours(distances, limit))
-    )
-    target = 0.5 * (vertices.min(0) + vertices.max(0))
-    reach = 2.3 * float(np.linalg.norm(vertices - target, axis=1).max())
-    panels = []
-    for yaw, label in TURNS:
-        camera = studio_camera(target, comparison.frame.forward, comparison.up, yaw, reach, SIDE)
-        image = Image.fromarray(to_pixels(draw(subject, camera).over(BACKGROUND)))
-        ImageDraw.Draw(image).text((SIDE / 2, SIDE - 12), label, fill="#55504a", font=font(16), anchor="ms")
-        panels.append(np.asarray(image))
-    row = np.concatenate(panels, 1)
     score = measurement.score
     label = (
         f"{measurement.level}, {measurement.alignment}: distance to the fit in mm"
         f"   (median {score.median:.2f}, 90 % below {score.p90:.2f}; normals {score.normal_median:.1f}°)"
     )
-    return with_colour_bar(row, ERROR, 0.0, limit, label, 20)
+    axes = (comparison.frame.forward, comparison.up)
+    return heat_picture(vertices, triangles, normals, measurement.errors.distances, axes, label)
+
+
+def heat_picture(
+    vertices: np.ndarray,
+    triangles: np.ndarray,
+    normals: np.ndarray,
+    distances: np.ndarray,
+    axes: tuple[np.ndarray, np.ndarray],
+    label: str,
+    *,
+    limit: float | None = None,
+) -> np.ndarray:
+    """uint8 picture: a surface from three sides, coloured by distance, with the scale below.
+
+    Args:
+        vertices: [V, 3] mm.
+        triangles: [F, 3].
+        normals: [V, 3] unit.
+        distances: [V] mm.
+        axes: Unit vectors [3]: where the face looks, and up.
+        label: Under the scale.
+        limit: End of the scale, mm; by default it follows the distances.
+    """
+    limit = limit or error_mesh.error_limit(distances)
+    colours = 0.62 * srgb_decode(error_mesh.error_colours(distances, limit))
+    subject = figure(vertices, triangles, normals, colours=colours)
+    target = 0.5 * (vertices.min(0) + vertices.max(0))
+    reach = 2.3 * float(np.linalg.norm(vertices - target, axis=1).max())
+    panels = []
+    for yaw, side in TURNS:
+        camera = studio_camera(target, *axes, yaw, reach, SIDE)
+        image = Image.fromarray(to_pixels(draw(subject, camera).over(BACKGROUND)))
+        ImageDraw.Draw(image).text((SIDE / 2, SIDE - 12), side, fill="#55504a", font=font(16), anchor="ms")
+        panels.append(np.asarray(image))
+    return with_colour_bar(np.concatenate(panels, 1), ERROR, 0.0, limit, label, 20)
 
 
 def write_comparison(comparison: Comparison, folder: str | Path, *, mm_per_unit: float = 1.0) -> list[Path]:

@@ -1,0 +1,62 @@
+"""Heat maps: per subject, the mean error over everything scored on the same scan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.protocols.store import load_surface
+from benchmarks.protocols.types import Outcome
+from fitter.atomic import write_bytes
+from fitter.compare.picture import heat_picture
+from fitter.export.error_mesh import error_limit
+from fitter.export.maps import png
+from fitter.export.normals import vertex_normals
+
+
+def write_heat_maps(
+    out: Path,
+    outcomes: Sequence[tuple[Outcome, str | None]],
+    *,
+    title: str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Path]:
+    """One picture per subject and scan into `heat_maps`; all of one run on one scale, so that they compare.
+
+    Args:
+        out: The result folder.
+        outcomes: Outcomes with the names of their surfaces (see `store.load`).
+        title: Of the protocol, for the pictures' lines.
+        progress: Called with how many are done, of how many.
+    """
+    together: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome, surface in outcomes:
+        if surface is not None:
+            together.setdefault((outcome.subject, surface), []).append(outcome)
+    if not together:
+        return []
+    limit = error_limit(np.concatenate([outcome.distances for group in together.values() for outcome in group]))
+    per_subject: dict[str, int] = {}
+    written = []
+    for done, ((subject, surface), group) in enumerate(sorted(together.items())):
+        progress(done, len(together))
+        number = per_subject[subject] = per_subject.get(subject, 0) + 1
+        label = "" if number == 1 else f"-{number}"
+        path = out / "heat_maps" / f"{subject.replace('/', '_')}{label}.png"
+        write_bytes(path, png(_picture(out, surface, group, title, limit)))
+        written.append(path)
+    progress(len(together), len(together))
+    return written
+
+
+def _picture(out: Path, surface: str, group: Sequence[Outcome], title: str, limit: float) -> np.ndarray:
+    shown = load_surface(out, surface)
+    mean = np.mean([outcome.distances.astype(np.float64) for outcome in group], axis=0)
+    what = f"mean of {len(group)}" if len(group) > 1 else group[0].name
+    label = (
+        f"{title}, {group[0].subject}, {what}: distance in mm   (median {np.median(mean):.2f}, mean {mean.mean():.2f})"
+    )
+    normals = vertex_normals(shown.vertices, shown.triangles)
+    return heat_picture(shown.vertices, shown.triangles, normals, mean, (shown.forward, shown.up), label, limit=limit)
