@@ -108,7 +108,7 @@ def _complete(
     write_text(out / TIMINGS, json.dumps(timings, indent=1, sort_keys=True) + "\n")
     clean(out, options.keep)
     samples = sum(len(session.record["samples"]) for session in ready)
-    return DatasetSummary(samples, len(ready), failures, len(done))
+    return DatasetSummary(samples, len(ready), failures, sum(outcome.reason is None for outcome in done))
 
 
 def session_tasks(

@@ -17,6 +17,8 @@ SIZE = 240
 """Side of a picture, px."""
 MARGIN = 1.45
 """Side of the window in sizes of the face."""
+SCAN_MARGIN = 1.75
+"""The same for a scan alone, which has no frame of its own: with room for the ears."""
 DOT = (64, 214, 255)
 """sRGB of the fitted landmarks."""
 
@@ -54,7 +56,7 @@ def scan_preview(result: FitResult, subject: Figure) -> Tensor:
     linear = result.world_from_model[:3, :3]
     axes = linear / np.linalg.norm(linear, axis=0)
     face = result.vertices_m1[result.model.regions["face"].cpu().numpy()]
-    span = MARGIN * float((face @ axes).max(0)[1] - (face @ axes).min(0)[1])
+    span = SCAN_MARGIN * float((face @ axes).max(0)[1] - (face @ axes).min(0)[1])
     middle = 0.5 * (face.min(0) + face.max(0))
     pictures = []
     for yaw in (45.0, 0.0):

@@ -119,6 +119,8 @@ def load(task: SessionTask):
 
 def session_record(task: SessionTask, result) -> dict[str, Any]:
     """What the manifest says of a session; plain data, nothing of when and where it was made."""
+    from fitter.optimise.scan_target import COARSE_EDGE_MM
+
     source, scan, outcome = task.source, result.session.scan, result.scan
     alignment = outcome.alignment
     residuals = {
@@ -135,7 +137,7 @@ def session_record(task: SessionTask, result) -> dict[str, Any]:
             "mm_per_unit": scan.mm_per_unit,
             "edge_mm": _number(outcome.edge_mm),
             "noise_mm": _number(outcome.noise_mm),
-            "has_detail": bool(result.configuration["maps"]["dense_levels"] == task.configuration.maps.dense_levels),
+            "has_detail": bool(outcome.edge_mm <= COARSE_EDGE_MM),
             "landmarks": own,
         },
         "alignment": {
