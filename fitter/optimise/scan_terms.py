@@ -17,6 +17,9 @@ from fitter.optimise.parameters import Layout, surface_points, world_jacobian
 from fitter.optimise.scan_target import ScanTarget
 from fitter.optimise.views import SurfaceGeometry
 
+LANDMARK_GATE_MM = 15.0
+"""Landmarks further than this from where the face has them do not count."""
+
 
 @dataclass(frozen=True)
 class PairGates:
@@ -190,7 +193,9 @@ def landmark_pairs(
     vertices, weights = model.landmarks.vertices[index], model.landmarks.weights[index]
     at = (geometry.vertices[vertices] * weights[..., None]).sum(1)
     offset = at - target.landmarks[inner]
-    weight = 1.0 / (1.0 + (offset.norm(dim=-1) / (robust * sigma_mm)) ** 2)
+    distance = offset.norm(dim=-1)
+    # A point that lies far off belongs to another part of the face: a nostril's rim, a hidden lid.
+    weight = (distance < LANDMARK_GATE_MM) / (1.0 + (distance / (robust * sigma_mm)) ** 2)
     return ScanLandmarkPairs(vertices, weights, offset, weight)
 
 

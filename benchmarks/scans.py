@@ -1,0 +1,221 @@
+"""Accuracy, time and memory of the scan path on real scans, and its ratio to non-rigid ICP.
+
+    python -m benchmarks.scans SCAN… [--landmarks FILE] [--large] [--no-peer] --out benchmarks/results/scans.json
+
+Each scan is fitted without landmarks by `configs/scan.yaml`; distances are from equal-area samples of the scan that the
+fit did not use to the closest point of each level, as `fit.json` has them. The peer is
+`trimesh.registration.nricp_amberg` with its defaults, from the same alignment, on the face of the same template; its
+residual is measured with the same samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import trimesh
+
+from fitter import __version__
+from fitter.capture.scan.load import load_scan
+from fitter.capture.scan_session import load_scan_session
+from fitter.capture.types import ScanLandmarks, Session
+from fitter.export.normals import vertex_normals
+from fitter.fit import FitOptions, fit_session
+from fitter.kernels.mesh_queries import MeshQueries
+from fitter.kernels.surface_sampling import equal_area_samples
+from fitter.model.morphable import MorphableModel
+from fitter.model.open_model import load_open_model
+from fitter.optimise.config import Configuration, load_configuration
+from fitter.result.scan_outcome import FACING, NOSE_TIP, RADIUS_MM, SAMPLES, skin_vertices
+from fitter.result.types import FitResult
+
+PEER_RADIUS_MM = 95.0
+"""Part of the template that the peer deforms."""
+HELD_OUT = 10
+
+
+def without_smoothing(configuration: Configuration) -> Configuration:
+    """The configuration whose displacement map takes over everything that the rays find."""
+    stages = tuple(
+        replace(stage, energies=stage.energies | {"smoothness": {"noise": 0.0, "edge": 0.0}})
+        if stage.solver == "ray_cast"
+        else stage
+        for stage in configuration.stages
+    )
+    return replace(configuration, stages=stages)
+
+
+def fitted(session: Session, model: MorphableModel, configuration: Configuration) -> tuple[FitResult, float]:
+    """The fit and its seconds."""
+    began = time.perf_counter()
+    result = fit_session(session, model, configuration, FitOptions())
+    return result, time.perf_counter() - began
+
+
+def levels(result: FitResult) -> dict:
+    """Residuals as plain numbers."""
+    return {
+        level: {part: {k: round(float(v), 4) for k, v in asdict(numbers).items()} for part, numbers in parts.items()}
+        for level, parts in result.scan.residuals.items()
+    }
+
+
+def peer(result: FitResult, model: MorphableModel) -> dict:
+    """Non-rigid ICP (Amberg et al. 2007) in trimesh, defaults, from the alignment that our fit started from."""
+    pose = np.array(result.scan.alignment["scan_from_model_mm"])
+    mean, triangles = model.mean.double().numpy(), model.triangles.numpy()
+    tip = model.landmarks(model.mean)[NOSE_TIP].double().numpy()
+    keep = model.regions["skin"].numpy() & ~model.regions["mouth_inside"].numpy() & ~model.regions["sockets"].numpy()
+    keep &= (np.linalg.norm(mean - tip, axis=1) < PEER_RADIUS_MM) & (mean[:, 2] > tip[2] - 90.0)
+    chosen = triangles[keep[triangles].all(1)]
+    used, flat = np.unique(chosen, return_inverse=True)
+    source = trimesh.Trimesh(mean[used] @ pose[:3, :3].T + pose[:3, 3], flat.reshape(-1, 3), process=False)
+    target = trimesh.Trimesh(result.scan.vertices, result.scan.triangles, process=False)
+    began = time.perf_counter()
+    try:
+        moved = trimesh.registration.nricp_amberg(source, target)
+    except (RuntimeError, np.linalg.LinAlgError, ValueError, MemoryError) as error:
+        return {"failed": str(error).splitlines()[0], "seconds": round(time.perf_counter() - began, 2)}
+    seconds = time.perf_counter() - began
+    skin = skin_vertices(model).numpy()[used]
+    return {"seconds": round(seconds, 2), **skin_distances(result, np.asarray(moved), flat.reshape(-1, 3), skin, model)}
+
+
+def skin_distances(
+    result: FitResult, vertices: np.ndarray, triangles: np.ndarray, skin: np.ndarray, model: MorphableModel
+) -> dict:
+    """Median and mean distance (mm) of the fit's own evaluation samples to another surface."""
+    points_of = torch.from_numpy(result.scan.vertices).float()
+    index = torch.from_numpy(result.scan.triangles)
+    normals = torch.from_numpy(vertex_normals(result.scan.vertices, result.scan.triangles)).float()
+    points, point_normals = equal_area_samples(points_of, index, normals, SAMPLES, result.seed + 7919)
+    tip = model.landmarks(torch.from_numpy(result.vertices_m1).float())[NOSE_TIP]
+    forward = torch.from_numpy(result.world_from_model[:3, 2]).float()
+    near = ((points - tip).norm(dim=-1) <= RADIUS_MM) & (point_normals @ forward > FACING)
+    queries = MeshQueries(torch.from_numpy(vertices).float(), torch.from_numpy(triangles))
+    at = queries.closest(points[near])
+    distance = at.distance[torch.from_numpy(skin)[queries.triangles[at.triangle]].all(-1)]
+    return {"median_mm": round(float(distance.median()), 4), "mean_mm": round(float(distance.mean()), 4)}
+
+
+def held_out_landmarks(scan: Path, file: Path, model: MorphableModel, configuration: Configuration) -> list[dict]:
+    """Five fits with every fifth inner landmark (ten of them) held out; errors of those ten and the residual."""
+    session = load_scan_session(scan, landmarks=file)
+    inner = session.scan.landmarks.indices >= 17
+    numbers, points = session.scan.landmarks.indices[inner], session.scan.landmarks.points[inner]
+    rows = []
+    for first in range(5):
+        out = np.arange(first, len(numbers), 5)[:HELD_OUT]
+        given = np.setdiff1d(np.arange(len(numbers)), out)
+        marks = ScanLandmarks(points[given], numbers[given], file.name)
+        result, _ = fitted(replace(session, scan=replace(session.scan, landmarks=marks)), model, configuration)
+        at = model.landmarks(torch.from_numpy(result.vertices_m1).float()).double().numpy()[numbers[out]]
+        errors = np.linalg.norm(at - points[out], axis=1)
+        rows.append(
+            {
+                "held_out": numbers[out].tolist(),
+                "median_mm": round(float(np.median(errors)), 3),
+                "mean_mm": round(float(errors.mean()), 3),
+                "m1_median_mm": levels(result)["M1"]["skin"]["median_mm"],
+            }
+        )
+    return rows
+
+
+def large_scan(scan: Path, work: Path) -> dict:
+    """The whole command on the scan subdivided to two million triangles: seconds and peak memory."""
+    loaded = load_scan(scan)
+    mesh = trimesh.Trimesh(loaded.vertices, loaded.triangles, process=False)
+    while len(mesh.faces) < 2_000_000:
+        mesh = mesh.subdivide()
+    path = work / "large.ply"
+    mesh.export(path)
+    command = [sys.executable, "-m", "fitter", "scan", str(path), "--landmarks", "none", "--no-report"]
+    began = time.perf_counter()
+    process = subprocess.Popen([*command, "--out", str(work / "large")], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    return {
+        "triangles": len(mesh.faces),
+        "seconds": round(time.perf_counter() - began, 1),
+        "peak_memory_mb": round(usage.ru_maxrss / 1024),
+        "exit": os.waitstatus_to_exitcode(status),
+    }
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scans", nargs="+", type=Path)
+    parser.add_argument("--landmarks", type=Path, help="landmarks of the first scan, for the held-out test")
+    parser.add_argument("--large", action="store_true", help="also fit the first scan with two million triangles")
+    parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    model, configuration = load_open_model(), load_configuration("scan")
+    rows = []
+    for path in options.scans:
+        began = time.perf_counter()
+        session = load_scan_session(path, landmarks="none")
+        load_seconds = time.perf_counter() - began
+        result, seconds = fitted(session, model, configuration)
+        capacity, _ = fitted(session, model, without_smoothing(configuration))
+        row = {
+            "scan": path.name,
+            "triangles": len(session.scan.triangles),
+            "levels": levels(result),
+            "m2_without_smoothing": levels(capacity)["M2"]["skin"],
+            "flipped_triangles": result.scan.flipped_triangles,
+            "counted_triangles": result.scan.counted_triangles,
+            "seconds_load": round(load_seconds, 2),
+            "seconds_fit": round(seconds, 2),
+            "stages": {k: round(v, 2) for k, v in result.timings.items()},
+        }
+        if not options.no_peer:
+            row["nricp_amberg"] = peer(result, model)
+        rows.append(row)
+        skin = {level: row["levels"][level]["skin"] for level in ("M0", "M1", "M2")}
+        shown = "  ".join(f"{k} {v['median_mm']:.3f} mm {v['normal_median']:.2f}°" for k, v in skin.items())
+        print(f"{path.name}: {shown}  {seconds:.1f} s  peer {row.get('nricp_amberg')}", flush=True)
+    record = {
+        "benchmark": "scans",
+        "date": datetime.date.today().isoformat(),
+        "version": __version__,
+        "device": f"{platform.machine()}, {os.cpu_count()} cores",
+        "scans": rows,
+        "mean": {
+            level: round(float(np.mean([row["levels"][level]["skin"]["median_mm"] for row in rows])), 4)
+            for level in ("M0", "M1", "M2")
+        },
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+    peers = [row for row in rows if "median_mm" in row.get("nricp_amberg", {})]
+    if peers:
+        ratios = [row["nricp_amberg"]["median_mm"] / row["levels"]["M1"]["skin"]["median_mm"] for row in peers]
+        times = [row["nricp_amberg"]["seconds"] / row["seconds_fit"] for row in peers]
+        record["peer_residual_ratio"] = {"mean": round(float(np.mean(ratios)), 2), "least": round(min(ratios), 2)}
+        record["peer_time_ratio"] = {"mean": round(float(np.mean(times)), 2), "least": round(min(times), 2)}
+        record["peer_failures"] = len(rows) - len(peers)
+    if options.landmarks:
+        record["held_out_landmarks"] = held_out_landmarks(options.scans[0], options.landmarks, model, configuration)
+    if options.large:
+        with tempfile.TemporaryDirectory() as folder:
+            record["large"] = large_scan(options.scans[0], Path(folder))
+    print(json.dumps({k: v for k, v in record.items() if k != "scans"}, indent=1))
+    if options.out:
+        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
