@@ -18,8 +18,10 @@ __all__ = [
     "LeastSquares",
     "Similarity",
     "alternating_icp",
+    "is_reflection",
     "landmark_alignment",
     "least_squares_alignment",
+    "norm_similarity",
     "procrustes",
     "region_icp",
 ]
@@ -54,6 +56,17 @@ def is_reflection(pose: Similarity) -> bool:
     return bool(np.linalg.det(pose.rotation) < 0)
 
 
+def norm_similarity(source: np.ndarray, target: np.ndarray) -> Similarity:
+    """Similarity of points [P, 3] whose scale is the ratio of the two sets' norms about their centres.
+
+    As menpo's AlignmentSimilarity, which GANFit's code uses (menpo:transform/homogeneous/similarity.py). Unlike the
+    least-squares scale (Umeyama) it does not shrink noisy pairs.
+    """
+    turn = procrustes(source, target, scale=False)
+    factor = float(np.linalg.norm(target - target.mean(0)) / np.linalg.norm(source - source.mean(0)))
+    return Similarity(factor, turn.rotation, target.mean(0) - factor * turn.rotation @ source.mean(0))
+
+
 @dataclass(frozen=True)
 class AlternatingResult:
     """Where alternating ICP stopped."""
@@ -66,40 +79,30 @@ class AlternatingResult:
 
 
 def alternating_icp(
-    points: np.ndarray,
-    surface: Surface,
-    start: Similarity,
-    *,
-    scale: bool,
-    improvement: float = 1e-3,
-    steps: int = 1000,
+    points: np.ndarray, surface: Surface, partners: np.ndarray, *, improvement: float = 1e-3, steps: int = 1000
 ) -> AlternatingResult:
-    """Move `points` [P, 3] onto `surface`: closest points and closed-form transform in turn (Besl and McKay 1992).
+    """Move `points` [P, 3] onto `surface`: similarity onto their partners, then closest points as partners, in turn.
 
-    It stops as soon as the mean distance improves by less than `improvement` (mm), as GANFit's micc_evaluation.py does.
-    That is before the least squares' minimum, and part of that protocol: a better optimiser gives other figures.
+    As GANFit's micc_evaluation.py: it begins with partners known by correspondence, and stops as soon as the mean
+    distance improves by no more than `improvement`; the last step counts even if it made things worse. That is before
+    the least squares' minimum, and part of that protocol: a better optimiser gives other figures.
 
     Args:
         points: What is moved.
         surface: Where to.
-        start: Transform of the points to begin with.
-        scale: Similarity, or rigid.
+        partners: [P, 3] where each point is to go at first.
         improvement: In the surface's unit.
         steps: Most steps.
     """
-    pose = start
-    found = surface.closest(pose(points))
-    mean = float(found.distances.mean())
-    taken = 0
-    while taken < steps:
+    pose = Similarity.identity()
+    mean, taken = float(np.linalg.norm(points - partners, axis=1).mean()), 0
+    while True:
+        pose = norm_similarity(points, partners)
+        found = surface.closest(pose(points))
+        partners, before, mean = found.points, mean, float(found.distances.mean())
         taken += 1
-        tried = procrustes(points, found.points, scale=scale)
-        tried_found = surface.closest(tried(points))
-        tried_mean = float(tried_found.distances.mean())
-        if mean - tried_mean < improvement:
-            break
-        pose, found, mean = tried, tried_found, tried_mean
-    return AlternatingResult(pose, found.distances, taken)
+        if before - mean <= improvement or taken == steps:
+            return AlternatingResult(pose, found.distances, taken)
 
 
 def region_icp(

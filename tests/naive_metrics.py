@@ -89,15 +89,15 @@ def minimise_distances(points, vertices, triangles, start, scale):
     return pose(found.x)
 
 
-def alternating(points, vertices, triangles, start, scale, improvement):
-    """Besl and McKay's loop until the mean distance hardly improves; the pose of `points`."""
-    pose = start
-    closest = closest_points(moved(points, pose), vertices, triangles)[0]
-    mean = np.linalg.norm(moved(points, pose) - closest, axis=1).mean()
+def alternating(points, vertices, triangles, partners, improvement):
+    """GANFit's loop: similarity by norms, closest points, until the mean distance hardly improves."""
+    mean = np.mean([np.linalg.norm(p - q) for p, q in zip(points, partners, strict=True)])
     while True:
-        tried = horn(points, closest, scale)
-        closest_tried = closest_points(moved(points, tried), vertices, triangles)[0]
-        mean_tried = np.linalg.norm(moved(points, tried) - closest_tried, axis=1).mean()
-        if mean - mean_tried < improvement:
+        _, rotation, _ = horn(points, partners, False)
+        spread = [np.sqrt(((x - x.mean(0)) ** 2).sum()) for x in (points, partners)]
+        factor = spread[1] / spread[0]
+        pose = factor, rotation, partners.mean(0) - factor * rotation @ points.mean(0)
+        partners = closest_points(moved(points, pose), vertices, triangles)[0]
+        before, mean = mean, np.linalg.norm(moved(points, pose) - partners, axis=1).mean()
+        if before - mean <= improvement:
             return pose
-        pose, closest, mean = tried, closest_tried, mean_tried

@@ -13,6 +13,7 @@ COMMANDS = {
     "scan": "fit a hierarchical face to a 3D scan, with or without its photographs",
     "dataset": "turn scanned sessions into training pairs for learned priors",
     "compare": "measure a fit against a scan",
+    "eval": "score predictions by a published protocol (NoW, MICC, FG2018, ESRC, REALY, FaceScape)",
     "landmarks": "make and draw face landmarks for photographs",
     "doctor": "tell which models, backends and optional parts are usable here",
     "model": "build the open face model, or describe a model",
@@ -47,6 +48,10 @@ def _command(name: str) -> Callable[..., object]:
         from fitter.cli.compare import compare_command
 
         return compare_command
+    if name == "eval":
+        from fitter.cli.eval import eval_command
+
+        return eval_command
     if name == "landmarks":
         from fitter.cli.entries import landmarks_entry
 
