@@ -22,8 +22,8 @@ def scan_warnings(scan: Scan, outcome: ScanOutcome) -> tuple[str, ...]:
     m1 = outcome.residuals["M1"]["skin"]
     if not m1.median_mm <= POOR_MM:
         found.append(
-            f"The fit lies {m1.median_mm:.2f} mm from the scan in the median, more than a fitted face does: look at the "
-            "pictures, and give landmarks on the scan if the face was found in the wrong place."
+            f"The fit lies {m1.median_mm:.2f} mm from the scan in the median, more than a fitted face does: look at "
+            "the pictures, and give landmarks on the scan if the face was found in the wrong place."
         )
     if outcome.edge_mm > COARSE_EDGE_MM:
         found.append(
@@ -45,10 +45,11 @@ def scan_warnings(scan: Scan, outcome: ScanOutcome) -> tuple[str, ...]:
 def _correspondence(outcome: ScanOutcome) -> str:
     if outcome.landmark_mm is None:
         return (
-            "The scan has no landmarks: distances cannot tell whether lips, lids and brows lie on the right place of the "
-            "surface; an open mouth or closed eyes may be modelled as closed or open. Give landmarks with --landmarks."
+            "The scan has no landmarks: distances cannot tell whether lips, lids and brows lie on the right place of "
+            "the surface; an open mouth or closed eyes may be modelled as closed or open. Give landmarks with --landmarks."
         )
-    error = float(np.median(outcome.landmark_mm["M1"]))
+    # M1 is drawn to the landmarks; M0, which cannot bend everywhere, tells how well they go with the surface.
+    error = float(np.median(outcome.landmark_mm["M0"]))
     if error > LANDMARK_DOUBT_MM:
-        return f"The landmarks lie {error:.1f} mm from where the fit has them: look whether they belong to this scan."
-    return f"The scan's landmarks lie {error:.1f} mm (median) from where the fit has them."
+        return f"The landmarks lie {error:.1f} mm from where the model has them: look whether they belong to this scan."
+    return f"The scan's landmarks lie {error:.1f} mm (median) from where the face model alone has them."
