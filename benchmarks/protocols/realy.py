@@ -218,8 +218,8 @@ REALY_PROTOCOL = Protocol(
     (
         "The benchmark calls its error NMSE; it is a mean Euclidean distance, in mm through metrical_scale.txt. It is "
         "measured between the scan's region and where its bent copy touches the prediction (czh-98/REALY).",
-        "Single precision of the original is not reproduced, and doubles of scan vertices are joined within a millionth "
-        "of the extent; a part of a region without any pair stays put, where the original would be undetermined.",
+        "Single precision of the original is not reproduced, and doubles of scan vertices are joined within a "
+        "millionth of the extent; a part of a region without any pair stays put, where the original is undetermined.",
         "Published rows are the benchmark's leaderboard; 'all' is the mean of the four regions.",
     ),
 )
