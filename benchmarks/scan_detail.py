@@ -4,7 +4,7 @@
 
 The truth is the undecimated, noise-free surface within 80 mm of the nose tip that faces forward, without eyes,
 nostrils, inside of the mouth and ears. Distances and normal angles are from its vertices to the closest points of M1
-and M2. The share of the detail's amplitude (`kept`) is the slope of the regression of the fitted relief on the true one,
+and M2. The share of the detail's amplitude (`kept`) is the slope of the regression of the fitted relief on the true,
 both measured along the normals of the smooth surface below the detail and both limited to waves between two texels and
 about 15 mm; `kept_by_scan` is the same for the decimated scan itself, of which no fit can know more.
 """

@@ -22,6 +22,8 @@ from fitter.optimise.scan_target import ScanTarget
 
 REACH_MM = 150.0
 """The scan further than this from the nose tip is no face: the rest of a bust, a chair."""
+STRAY_MM = 18.0
+"""From the aligned mean face; a person's own points lie up to about 12 mm from it."""
 SAMPLES = 40_000
 NOSE_TIP = 30
 FEWEST_TRIANGLES = 100
@@ -37,7 +39,23 @@ def observe_scan(session: Session, model: MorphableModel, *, device: str, seed: 
     if scan.landmarks is None and session.views and session.calibrated:
         scan = replace(scan, landmarks=carried_landmarks(session))
     alignment = align_scan(scan.vertices, scan.triangles, model, landmarks=scan.landmarks, seed=seed)
-    return build_scan_target(scan, model, alignment, device=device, seed=seed)
+    return build_scan_target(without_strays(scan, model, alignment), model, alignment, device=device, seed=seed)
+
+
+def without_strays(scan: Scan, model: MorphableModel, alignment: Alignment) -> Scan:
+    """The scan without landmarks that lie on another part of the face than the aligned mean has them.
+
+    A detector's point of a hidden nostril, cast on the scan, lands on the cheek or behind the lip; one such point folds
+    the deformation map. The alignment has named it to the user.
+    """
+    if scan.landmarks is None:
+        return scan
+    pose = alignment.scan_from_model
+    mean = model.landmarks(model.mean).double().cpu().numpy()[scan.landmarks.indices]
+    off = np.linalg.norm(mean @ pose[:3, :3].T + pose[:3, 3] - scan.landmarks.points, axis=1)
+    near = off <= STRAY_MM
+    kept = replace(scan.landmarks, points=scan.landmarks.points[near], indices=scan.landmarks.indices[near])
+    return replace(scan, landmarks=kept)
 
 
 def build_scan_target(scan: Scan, model: MorphableModel, alignment: Alignment, *, device: str, seed: int) -> ScanTarget:

@@ -150,12 +150,14 @@ def _summary(distance: Tensor, angle: Tensor) -> LevelResiduals:
 
 
 def _landmark_errors(problem: Problem, levels: dict[str, _Level]) -> dict[str, np.ndarray]:
-    """Distance [L] of the face's landmarks from the scan's, mm, per level of the model's topology."""
+    """Distance [L] of the face's landmarks from the scan's, mm, per level of the model's topology; without the jaw line,
+    which has no fixed place on the skin."""
     target = problem.scan
+    inner = target.landmark_indices >= 17
     found = {}
     for name in ("M0", "M1"):
-        at = problem.model.landmarks(levels[name].vertices)[target.landmark_indices]
-        found[name] = (at - target.landmarks).norm(dim=-1).double().cpu().numpy()
+        at = problem.model.landmarks(levels[name].vertices)[target.landmark_indices[inner]]
+        found[name] = (at - target.landmarks[inner]).norm(dim=-1).double().cpu().numpy()
     return found
 
 
