@@ -14,6 +14,7 @@ KEYPOINT_WEIGHT = 50.0
 MOST_STEPS = 11
 """In a stage with keypoints; without keypoints the original has no limit."""
 UNLIMITED = 200
+SYMMETRIC = {"SymmetricMode": True}
 ANCHOR = 1e-6
 """Pull to the identity; it only keeps parts without a single pair from being undetermined."""
 
@@ -42,8 +43,12 @@ class _System:
         row = np.repeat(np.arange(len(edges)), 2)
         signs = np.tile([1.0, -1.0], len(edges))
         incidence = sparse.csr_matrix((signs, (row, edges.ravel())), shape=(len(edges), count))
-        self.laplacian = incidence.T @ incidence
+        self.laplacian = (incidence.T @ incidence).tocsc()
         self.count = count
+        # One ordering of the vertices serves every step: each vertex is a block of four unknowns.
+        shifted = self.laplacian + sparse.identity(count, format="csc")
+        order = np.argsort(splu(shifted, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=SYMMETRIC).perm_c)
+        self.order = (4 * order[:, None] + np.arange(4)).ravel()
 
     def solve(self, vertices: np.ndarray, stiffness: np.ndarray, terms: list[tuple[np.ndarray, np.ndarray]]):
         """Affine maps [4N, 3] that minimise stiffness and weighted distances of the moved vertices to targets.
@@ -64,8 +69,11 @@ class _System:
         matrix = sparse.kron(self.laplacian, np.diag(stiffness**2)) + data + anchor
         identity = np.tile(np.eye(4)[:, :3], (self.count, 1))
         right = (homogeneous[:, :, None] * pull[:, None, :]).reshape(-1, 3) + ANCHOR**2 * identity
-        factor = splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
-        maps = factor.solve(right)
+        matrix = matrix.tocsr()[self.order][:, self.order].tocsc()
+        maps = np.empty_like(right)
+        # The matrix is positive definite: without pivoting the ordering, and with it the sparsity, stays.
+        factor = splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=0.0, options=SYMMETRIC)
+        maps[self.order] = factor.solve(right[self.order])
         moved = np.einsum("ni,nij->nj", homogeneous, maps.reshape(self.count, 4, 3))
         return maps, moved
 

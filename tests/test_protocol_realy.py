@@ -97,9 +97,9 @@ def test_a_region_moved_rigidly_costs_nothing_elsewhere_and_a_bump_counts_where_
 
     run_protocol("realy", realy, _predict(faces, tmp_path / "p", dent), tmp_path / "o", pictures=False)
     for item in _items(tmp_path / "o").values():
-        assert item["forehead"] > 0.3
-        assert item["nose"] < 0.1
-        assert item["mouth"] < 0.1
+        assert 0.1 < item["forehead"] < 1.0
+        assert item["nose"] < 0.01
+        assert item["mouth"] < 0.01
         assert item["all"] == pytest.approx(np.mean([item[region] for region in REGIONS]))
 
 
