@@ -373,3 +373,9 @@ def test_odd_scans_are_fitted_with_an_honest_word_or_refused(inputs, surface, tm
         assert scan["levels"]["M1"]["skin"]["median_mm"] < 0.3 and scan["levels"]["M1"]["skin"]["count"] > 300
     if name == "half":
         assert scan["valid_share"]["face"] < 0.75
+
+
+def test_a_configuration_without_a_scan_is_refused(inputs, tmp_path, capsys):
+    assert run(["scan", str(inputs / "scan.ply"), "--config", "draft", "--out", str(tmp_path / "out")]) == 2
+    assert "no stage that fits a scan" in one_line(capsys)
+    assert not (tmp_path / "out").exists()

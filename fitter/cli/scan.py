@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from fitter.cli.fit import check_device, choose_configuration, complete_landmarks, run_session
+from fitter.errors import InputError
 
 
 def scan_command(
@@ -67,6 +68,19 @@ def scan_command(
     if session.views:
         session = complete_landmarks(session, provider, model_file, device, strict)
     configuration = choose_configuration(config, len(session.views), displacement, texture)
+    _check_uses_scan(config, configuration)
     check_device(device)
     folder = out if out is not None else Path(f"{session.name}-scan")
     return run_session(session, configuration, model, folder, report, again, device, seed)
+
+
+def _check_uses_scan(name: str, configuration) -> None:
+    """Refuse a configuration for photographs, which would leave the scan out without a word."""
+    if any("scan" in stage.energies or stage.solver == "ray_cast" for stage in configuration.stages):
+        return
+    raise InputError(
+        f"--config {name}",
+        "no stage that fits a scan",
+        "stages with the energy `scan`, as in the preset scan",
+        "Leave --config out, or use hrn fit for photographs alone.",
+    )
