@@ -28,7 +28,8 @@ def test_closest_points_are_libigls(bumpy):
     at = queries.closest(points)
     squared, _, closest = igl.point_mesh_squared_distance(points.numpy(), vertices.numpy(), triangles.numpy())
     np.testing.assert_allclose(at.distance.numpy(), np.sqrt(squared), atol=2e-4)
-    np.testing.assert_allclose(queries.interpolate(vertices, at).numpy(), closest, atol=1e-2)  # Along a flat surface the minimum is flat, too.
+    # Along a flat surface the minimum is flat, too.
+    np.testing.assert_allclose(queries.interpolate(vertices, at).numpy(), closest, atol=1e-2)
     assert bool(at.found.all())
 
 

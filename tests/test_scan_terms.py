@@ -1,4 +1,4 @@
-"""The scan's terms: derivatives against finite differences, the majoriser against the exact energy, a known face found."""
+"""The scan's terms: finite differences, the majoriser against the exact energy, a known face found."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ EYE_CORNERS = (36, 45)
 DROP = 0.06
 """Of the distance between the outer eye corners: 5.5 mm on the mean head.
 
-In that unit the table puts the brows 0.24 to 0.29 above the eye corners. On annotated faces they lie at 0.15 to 0.24 (two
-subjects, four annotations), and on seven aligned scans the table's points lie above the brows by as much.
+In that unit the table puts the brows 0.24 to 0.29 above the eye corners. On annotated faces they lie at 0.15 to 0.24
+(two subjects, four annotations), and on seven aligned scans the table's points lie above the brows by as much.
 """
 
 

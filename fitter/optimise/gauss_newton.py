@@ -67,7 +67,7 @@ def landmark_points(problem: Problem, state: FaceState) -> SurfacePoints:
 
 
 def landmark_weights(problem: Problem, state: FaceState, jaw: float) -> Tensor:
-    """Confidence times visibility [N, L]; the jaw line counts little, and only where the face is seen from the front."""
+    """Confidence times visibility [N, L]; the jaw line counts little, and only in views from the front."""
     embedding = landmark_embedding(problem.model, problem.observation)
     weights = []
     geometry = surface_geometry(problem.model, state, problem.topology)
@@ -260,7 +260,8 @@ def _displacement_step(
         points.append(samples.interpolate(base) + direction * amount)
     sampled = sample_views(state, problem.observation, samples, geometry, dense.topology, now.image, points=points)
     terms = compare_views(stage, "consistency", samples, sampled)
-    per_sample = setting(stage, "consistency", "map_weight", 1.0) * (256.0 / samples.resolution) ** 2 * float(sampled.density)
+    per_sample = setting(stage, "consistency", "map_weight", 1.0) * (256.0 / samples.resolution) ** 2
+    per_sample *= float(sampled.density)
     blocks = displacement_blocks(state, sampled, directions, terms, samples.texel, per_sample)
     weights = _map_weights(stage, resolution, 256)
     step = map_step(state.displacement[None], [(blocks, sampling)], weights)
@@ -276,7 +277,7 @@ def _log_consistency(log: StageLog, terms: ConsistencyTerms) -> None:
 
 
 def run_gauss_newton(problem: Problem, state: FaceState, stage: Stage) -> tuple[FaceState, StageLog]:
-    """Run a Gauss-Newton stage: in each step the dense parameters, then the deformation map, then the displacement map."""
+    """Run a Gauss-Newton stage: each step does the dense parameters, then the deformation, then the displacement map."""
     log = StageLog()
     start = state
     layout = build_layout(tuple(name for name in stage.free if name in DENSE), problem.model, state)

@@ -29,7 +29,7 @@ class MapWeights:
 
 @dataclass(frozen=True)
 class BlockField:
-    """sum over samples of (d . M d + 2 b . d) for an offset d of the surface, on a sample grid or at vertices (S × 1)."""
+    """sum over samples of (d . M d + 2 b . d) for an offset d of the surface, on a grid or at vertices (S × 1)."""
 
     matrix: Tensor
     """[C, C, S, S]."""

@@ -124,7 +124,7 @@ def smoothing_weight(noise_mm: float, edge_mm: float, texel_mm: float, noise: fl
 
 
 def smooth_displacement(measured: MeasuredDisplacement, bilaplacian: float, magnitude: float) -> Tensor:
-    """The map [S, S] nearest to what the rays found that bends little; it fills holes and fades at the atlas' border."""
+    """The map [S, S] nearest to what the rays found that bends little; it fills holes and fades at the border."""
     texel = measured.texel_mm.nanmedian()
     # The weight is stated for the median texel; where texels are larger, the same wave has fewer of them.
     weight = measured.valid.to(measured.amount.dtype) * (measured.texel_mm / texel).clamp(0.5, 2.0) ** 4
@@ -133,7 +133,8 @@ def smooth_displacement(measured: MeasuredDisplacement, bilaplacian: float, magn
     sampling = GridSampling.build(resolution, resolution, weight.device)
     # A little of it even without noise, to carry the surface across holes.
     weights = MapWeights(bilaplacian=max(bilaplacian, 1e-3), laplacian=1e-3, magnitude=magnitude)
-    found = map_step(torch.zeros_like(measured.amount)[None], [(blocks, sampling)], weights, tolerance=1e-4, iterations=400)
+    start = torch.zeros_like(measured.amount)[None]
+    found = map_step(start, [(blocks, sampling)], weights, tolerance=1e-4, iterations=400)
     return found[0] * fade_border(resolution, BORDER, found)
 
 

@@ -18,8 +18,8 @@ from fitter.optimise.gauss_newton import SETTINGS, run_gauss_newton
 from fitter.optimise.lighting_stage import solve_lighting_and_albedo
 from fitter.optimise.mean_of_views import run_mean_of_views
 from fitter.optimise.problem import Problem, StageLog
-from fitter.optimise.render_energies import check_settings
 from fitter.optimise.ray_displacement import RAY_SETTINGS, run_ray_cast
+from fitter.optimise.render_energies import check_settings
 from fitter.optimise.scan_energies import has_landmarks
 from fitter.optimise.start import run_focal_search, run_initialise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fitter.energies.scan_distance import plane_residual
 from fitter.hierarchy.face import FaceState
 from fitter.hierarchy.vertex_sampling import VertexSampling
 from fitter.optimise.config import Stage
@@ -87,7 +88,8 @@ def deformation_data(
         weight = setting(stage, "scan", "map_weight", 1.0, progress)
         data.append((_scaled(scan_blocks(model, state, pairs, share), weight), sampling))
         log.residuals["scan_median_mm"] = median_distance(pairs)
-        log.energy("scan", float((pairs.weight * (pairs.offset * pairs.normal).sum(-1) ** 2).sum() / pairs.weight.sum()))
+        squared = plane_residual(pairs.offset, pairs.normal).square()
+        log.energy("scan", float((pairs.weight * squared).sum() / pairs.weight.sum().clamp_min(1e-12)))
     if "scan_landmark" in stage.energies and has_landmarks(problem):
         found = landmark_pairs(model, geometry, target, setting(stage, "scan_landmark", "sigma_mm", 2.0, progress))
         weight = setting(stage, "scan_landmark", "map_weight", 1.0, progress) * LANDMARK_AREA

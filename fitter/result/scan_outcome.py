@@ -150,8 +150,10 @@ def _summary(distance: Tensor, angle: Tensor) -> LevelResiduals:
 
 
 def _landmark_errors(problem: Problem, levels: dict[str, _Level]) -> dict[str, np.ndarray]:
-    """Distance [L] of the face's landmarks from the scan's, mm, per level of the model's topology; without the jaw line,
-    which has no fixed place on the skin."""
+    """Distance [L] of the face's landmarks from the scan's, mm, for M0 and M1.
+
+    Without the jaw line, which has no fixed place on the skin.
+    """
     target = problem.scan
     inner = target.landmark_indices >= 17
     found = {}

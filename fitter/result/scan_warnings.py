@@ -46,7 +46,7 @@ def _correspondence(outcome: ScanOutcome) -> str:
     if outcome.landmark_mm is None:
         return (
             "The scan has no landmarks: distances cannot tell whether lips, lids and brows lie on the right place of "
-            "the surface; an open mouth or closed eyes may be modelled as closed or open. Give landmarks with --landmarks."
+            "the surface; an open mouth or closed eyes may be modelled as closed or open. Landmarks help: --landmarks."
         )
     # M1 is drawn to the landmarks; M0, which cannot bend everywhere, tells how well they go with the surface.
     error = float(np.median(outcome.landmark_mm["M0"]))

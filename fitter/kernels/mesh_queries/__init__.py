@@ -88,7 +88,8 @@ class MeshQueries:
         corners = self._vertices[self.triangles[index]]
         distance = ((corners * weights[..., None]).sum(1) - local).norm(dim=-1)
         infinite = torch.full_like(distance, math.inf)
-        return MeshPoints(index, weights.to(points.dtype), torch.where(found, distance, infinite).to(points.dtype), found)
+        distance = torch.where(found, distance, infinite).to(points.dtype)
+        return MeshPoints(index, weights.to(points.dtype), distance, found)
 
     def cast(self, origins: Tensor, directions: Tensor, reach: float) -> MeshPoints:
         """Where rays from `origins` [P, 3] along unit `directions` [P, 3] first meet the mesh, within `reach` mm."""
@@ -108,7 +109,8 @@ class MeshQueries:
                 wp.from_torch(length),
             ],
         )
-        return MeshPoints(triangle.long().clamp_min(0), weights.to(origins.dtype), length.to(origins.dtype), triangle >= 0)
+        index, found = triangle.long().clamp_min(0), triangle >= 0
+        return MeshPoints(index, weights.to(origins.dtype), length.to(origins.dtype), found)
 
     def interpolate(self, attributes: Tensor, at: MeshPoints) -> Tensor:
         """Values [P, C] of vertex attributes [V, C] at points of the mesh."""
