@@ -130,15 +130,15 @@ def _vertices(path: Path) -> np.ndarray:
         raise InputError(path, "no readable OBJ", "85 keypoints as vertices") from error
 
 
-def _template(data: Path, meshes: Sequence[Path], given: Path | None) -> Path:
-    """The predictions' template: as given (a path, or a name in `data`), or the one in `data` that fits."""
+def _template(folders: Sequence[Path], meshes: Sequence[Path], given: Path | None) -> Path:
+    """The predictions' template: as given (a path, or a name in a folder), or the one in a folder that fits."""
     if given is not None:
-        choices = [given, data / f"{given}.obj"]
+        choices = [given, *(folder / f"{given}.obj" for folder in folders)]
         path = next((choice for choice in choices if choice.is_file()), None)
         if path is None or not path.with_suffix(".txt").is_file():
             raise InputError(given, "no template", "T.obj with T.txt of 85 keypoints beside it")
         return path
-    known = [path for path in sorted(data.glob("*.obj")) if path.with_suffix(".txt").is_file()]
+    known = [path for folder in folders for path in sorted(folder.glob("*.obj")) if path.with_suffix(".txt").is_file()]
     for mesh in meshes[:1]:
         triangles = read_obj(mesh).triangles
         for path in known:
@@ -146,7 +146,7 @@ def _template(data: Path, meshes: Sequence[Path], given: Path | None) -> Path:
                 return path
         names = ", ".join(path.name for path in known) or "no template at all"
         raise InputError(mesh, "a topology that no template has", names, "Give yours with --template.")
-    raise InputError(data, "no prediction", "<id>.obj or <id>_<view>.obj", "See docs/evaluation.md.")
+    raise InputError(folders[0], "no prediction", "<id>.obj or <id>_<view>.obj", "See docs/evaluation.md.")
 
 
 def find(data: Path, predictions: Path, options: Options) -> Found:
@@ -164,7 +164,7 @@ def find(data: Path, predictions: Path, options: Options) -> Found:
     jobs = [FitJob(n, (images[n],), predictions / n, True, "none") for n in sorted(images) if n not in meshes]
     if not meshes and jobs:
         return Found((), tuple((job.name, "no prediction") for job in jobs), tuple(jobs))
-    template = _template(data, list(meshes.values()), options.template)
+    template = _template((data, predictions / "template"), list(meshes.values()), options.template)
     subjects = {path.stem for path in marks.glob("*.obj")}
     items = []
     missing = [(job.name, "no prediction") for job in jobs]

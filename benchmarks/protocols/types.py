@@ -35,7 +35,11 @@ class FitJob:
     neutral: bool
     """Whether the truth has a neutral face, so that the prediction goes without expression."""
     landmarks: str = "seven"
-    """What is written beside the mesh: `seven` or `ibug68`."""
+    """What is written beside the mesh: `seven`, `ibug68` or `none`."""
+    frame: str = "world"
+    """`world` (mm), `camera` (of the photograph, in pupil distances) or `cube` (FaceScape's orthographic one)."""
+    focal: float | None = None
+    """Focal length that the data set states, px."""
 
 
 @dataclass(frozen=True)
