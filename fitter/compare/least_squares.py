@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fitter.compare.align import Similarity, linearise, thinned, updated
+from fitter.compare.align import Linearised, Similarity, linearise, thinned, updated
 from fitter.compare.surface import ClosestPoints, Surface
 
-COARSE_POINTS, COARSE_STEPS, COARSE_TOLERANCE = 2500, 60, 1e-3
+COARSE_POINTS, COARSE_STEPS = 3000, 80
+NEAR_MM, CLOSE_MM = 0.05, 1e-4
+"""Movement below which the second derivative is measured, and below which the coarse search ends."""
+DIFFERENCE_MM = 0.02
+"""Step of the differences; facets of a mesh average out over it."""
 FIRST_DAMPING, MOST_DAMPING = 1e-6, 1e6
 
 
@@ -38,8 +42,8 @@ def least_squares_alignment(
     """Move `surface` so that the sum of squared distances from `points` to it is smallest: no trimming, no weights.
 
     This is the objective of the NoW benchmark's last step (Sanyal et al. 2019; soubhiksanyal/now_evaluation,
-    scan2mesh_computations.py: scale, rotation, translation, every vertex of the cropped scan, L2). Steps are
-    Levenberg-Marquardt on the distances' exact derivative, first over an even choice of the points.
+    scan2mesh_computations.py: scale, rotation, translation, every vertex of the cropped scan, L2). Steps use the
+    distances' exact derivative: Gauss-Newton over an even choice of the points first, then Newton.
 
     Args:
         points: [P, 3] mm, where the surface is to go (the scan).
@@ -49,10 +53,15 @@ def least_squares_alignment(
         tolerance: Movement in mm below which the search ends.
         steps: Most steps over all points.
     """
-    pose = start
-    if len(points) > 2 * COARSE_POINTS:
-        pose = _descend(thinned(points, COARSE_POINTS), surface, pose, scale, COARSE_TOLERANCE, COARSE_STEPS).pose
-    return _descend(points, surface, pose, scale, tolerance, steps)
+    # A few points find the place and tell how the gradient bends there; all points then need a handful of steps.
+    coarse = thinned(points, COARSE_POINTS)
+    near = _descend(coarse, surface, start, scale, NEAR_MM, COARSE_STEPS)
+    curvature = _curvature(coarse, surface, near.pose, scale)
+    near = _descend(coarse, surface, near.pose, scale, CLOSE_MM, COARSE_STEPS, curvature)
+    curvature = _curvature(coarse, surface, near.pose, scale)
+    if curvature is not None:
+        curvature = curvature * (len(points) / len(coarse))
+    return _descend(points, surface, near.pose, scale, tolerance, steps, curvature)
 
 
 def _closest(points: np.ndarray, surface: Surface, pose: Similarity) -> tuple[ClosestPoints, float]:
@@ -61,14 +70,43 @@ def _closest(points: np.ndarray, surface: Surface, pose: Similarity) -> tuple[Cl
     return found, float(((found.distances * pose.scale) ** 2).sum())
 
 
+def _curvature(points: np.ndarray, surface: Surface, pose: Similarity, scale: bool) -> np.ndarray | None:
+    """Second derivative of half the summed squares by the pose, from differences of the gradient.
+
+    Gauss-Newton leaves out how distances bend as the surface turns, and where a surface does not fit closely it then
+    creeps. None where the measured matrix is not clearly positive definite: far from a minimum, or on a sphere.
+    """
+
+    def gradient(at: Similarity) -> tuple[np.ndarray, Linearised]:
+        system = linearise(points, surface, at, surface.closest(at.inverse()(points)), scale=scale)
+        return system.jacobian.T @ system.residual, system
+
+    here, system = gradient(pose)
+    columns = []
+    for axis in np.eye(len(here)):
+        forward = gradient(updated(pose, DIFFERENCE_MM * axis, system)[0])[0]
+        backward = gradient(updated(pose, -DIFFERENCE_MM * axis, system)[0])[0]
+        columns.append((backward - forward) / (2 * DIFFERENCE_MM))
+    matrix = 0.5 * (np.array(columns) + np.array(columns).T)
+    values = np.linalg.eigvalsh(matrix)
+    return matrix if values[0] > 1e-4 * values[-1] else None
+
+
 def _descend(
-    points: np.ndarray, surface: Surface, pose: Similarity, scale: bool, tolerance: float, steps: int
+    points: np.ndarray,
+    surface: Surface,
+    pose: Similarity,
+    scale: bool,
+    tolerance: float,
+    steps: int,
+    curvature: np.ndarray | None = None,
 ) -> LeastSquares:
+    """Steps by `curvature` where it is given, else by Gauss-Newton; damped as soon as one makes things worse."""
     found, cost = _closest(points, surface, pose)
     damping, taken, converged = FIRST_DAMPING, 0, False
     while taken < steps and not converged:
         system = linearise(points, surface, pose, found, scale=scale)
-        matrix = system.jacobian.T @ system.jacobian
+        matrix = system.jacobian.T @ system.jacobian if curvature is None else curvature
         gradient = system.jacobian.T @ system.residual
         unit = np.trace(matrix) / len(matrix) * np.eye(len(matrix))
         accepted = False
