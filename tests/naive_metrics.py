@@ -85,7 +85,7 @@ def minimise_distances(points, vertices, triangles, start, scale):
     def residuals(x):
         return distances(points, moved(vertices, pose(x)), triangles)
 
-    found = least_squares(residuals, np.zeros(7 if scale else 6), xtol=1e-8, ftol=1e-10, gtol=1e-10, x_scale="jac")
+    found = least_squares(residuals, np.zeros(7 if scale else 6), xtol=1e-7, ftol=1e-9, gtol=1e-9, x_scale="jac")
     return pose(found.x)
 
 

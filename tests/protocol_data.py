@@ -24,6 +24,7 @@ class Faces:
         keep[model.atlas_triangles.numpy()] = True
         keep &= (np.linalg.norm(mean - marks[30], axis=1) < reach) & (mean[:, 2] > marks[30, 2] - 110)
         self.keep = keep
+        self._made: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.triangles = submesh(mean, model.atlas_triangles.numpy(), keep)[1]
 
     def whole(self, seed: int) -> np.ndarray:
@@ -36,9 +37,12 @@ class Faces:
 
     def face(self, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Vertices, triangles and 68 landmarks, mm."""
-        whole = self.whole(seed)
-        marks = self.model.landmarks(torch.from_numpy(whole).float()).double().numpy()
-        return whole[self.keep], self.triangles, marks
+        if seed not in self._made:
+            whole = self.whole(seed)
+            marks = self.model.landmarks(torch.from_numpy(whole).float()).double().numpy()
+            self._made[seed] = whole[self.keep], marks
+        vertices, marks = self._made[seed]
+        return vertices.copy(), self.triangles, marks.copy()
 
 
 def save_mesh(path: Path, vertices: np.ndarray, triangles: np.ndarray, decimals: int = 9) -> None:

@@ -141,3 +141,35 @@ def test_fit_without_landmarks_says_so_once(data, tmp_path):
             make_predictions("now", folder, tmp_path / "p", Options(), FitSettings(config="draft"))
     else:
         pytest.skip("a detector is installed")
+
+
+def test_keypoints_of_realy_are_carried_to_another_face(open_model):
+    """From one face of the model to another: landmarks exactly, the other 17 to within a few millimetres."""
+    from benchmarks.protocols.realy_template import carried_keypoints
+    from fitter.compare.surface import Surface
+
+    whole = Faces(open_model)
+    first, second = whole.face(1), whole.face(2)
+    rows = np.flatnonzero(np.linalg.norm(first[0] - first[2][30], axis=1) < 60)[::97][:17]
+    source = np.concatenate([first[2], first[0][rows]])
+    found = carried_keypoints(source, second[2], Surface(second[0], second[1]))
+    assert np.median(np.linalg.norm(found[17:68] - second[2][17:], axis=1)) < 0.1
+    assert np.median(np.linalg.norm(found[68:] - second[0][rows], axis=1)) < 4.0
+
+
+def test_a_fit_in_facescapes_frames():
+    """A point on the optical axis is the cube's middle, one at the image's right upper corner is (1, 1)."""
+    from types import SimpleNamespace
+
+    from benchmarks.protocols.facescape import PUPILS_MM
+    from benchmarks.protocols.predictions import _in_frame
+
+    intrinsics = np.array([[600.0, 0, 128], [0, 600, 128], [0, 0, 1]])
+    view = SimpleNamespace(cam_from_world=np.eye(4), intrinsics=intrinsics, size=(256, 256))
+    reach = 500 * 128 / 600
+    points = np.array([[0, 0, 500.0], [reach, -reach, 500.0], [0, 0, 490.0], [0, 0, 510.0]])
+    cube = _in_frame(points, view, "cube")
+    np.testing.assert_allclose(cube[:2], [[0, 0, -2], [1, 1, -2]], atol=1e-12)
+    # 10 mm towards the camera is as much of the cube as 10 mm across.
+    assert cube[2, 2] - cube[0, 2] == pytest.approx(10 * 600 / 500 / 128)
+    np.testing.assert_allclose(_in_frame(points, view, "camera"), points / PUPILS_MM)

@@ -17,7 +17,7 @@ from tests.protocol_data import SEVEN, Faces, save_mesh, save_points
 
 @pytest.fixture(scope="module")
 def faces(open_model):
-    return Faces(open_model)
+    return Faces(open_model, 95.0)
 
 
 def _lnd(path, points):

@@ -24,7 +24,7 @@ PUPILS = 62.85
 
 @pytest.fixture(scope="module")
 def faces(open_model):
-    return Faces(open_model)
+    return Faces(open_model, 95.0)
 
 
 def _turn(number):
@@ -170,7 +170,7 @@ def test_distances_of_two_maps_agree_with_a_naive_twin(faces, wild, tmp_path):
 
 @pytest.fixture(scope="module")
 def lab(faces, tmp_path_factory):
-    """One subject, two focal lengths, views 0, 1 and 9."""
+    """One subject, views 0, 1 and 9 with the first focal length, view 0 with the second."""
     root = tmp_path_factory.mktemp("lab")
     (root / "code" / "predef").mkdir(parents=True)
     vertices, triangles, _ = faces.face(1)
@@ -179,7 +179,7 @@ def lab(faces, tmp_path_factory):
     (root / "data" / "lab_cam").mkdir(parents=True)
     for focal, (pixels, distance) in enumerate(((1200.0, 20.0), (600.0, 10.0))):
         centres[focal] = [0, 0, distance * PUPILS]
-        for view, yaw in ((0, 0), (1, 30), (9, 60)):
+        for view, yaw in ((0, 0), (1, 30), (9, 60))[: 3 - 2 * focal]:
             turn = Rotation.from_euler("y", yaw, degrees=True).as_matrix() @ np.diag([1.0, -1, -1])
             turns[view] = turn
             pose = np.concatenate([turn, [[0], [0], [distance]]], 1)
@@ -201,7 +201,7 @@ def _predict_lab(faces, lab, folder, scale=1.0):
 def test_lab_exact_predictions_give_zero(faces, lab, tmp_path):
     predictions = _predict_lab(faces, lab, tmp_path / "p")
     summary = run_protocol("facescape-lab", lab, predictions, tmp_path / "o", pictures=False)
-    assert summary.scored == 6
+    assert summary.scored == 4
     for item in _items(tmp_path / "o").values():
         assert item["CD"] < 0.01
         assert item["MNE"] < 1e-3

@@ -22,7 +22,7 @@ IMAGES = (("multiview_neutral", "IMG_0001"), ("selfie", "IMG_0002"))
 
 @pytest.fixture(scope="module")
 def faces(open_model):
-    return Faces(open_model)
+    return Faces(open_model, 85.0)
 
 
 @pytest.fixture(scope="module")

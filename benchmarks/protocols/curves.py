@@ -48,7 +48,7 @@ def error_curves(series: Mapping[str, np.ndarray], limit: float, title: str) -> 
         draw.line((x, y, inner[2] * SCALE, y), fill="#e4e4e4", width=SCALE)
         draw.text((x - 8 * SCALE, y), f"{100 * share:.0f}", fill="#333333", font=small, anchor="rm")
     at = np.linspace(0, limit, SAMPLES)
-    for number, distances in reversed(list(enumerate(series.values()))):
+    for number, distances in enumerate(series.values()):
         x, y = place(at, cumulative_curve(distances, at))
         thick = (4 if number == 0 else 2) * SCALE
         draw.line(list(zip(x.tolist(), y.tolist(), strict=True)), fill=COLOURS[number % 8], width=thick, joint="curve")

@@ -54,9 +54,8 @@ def write_heat_maps(
 def _picture(out: Path, surface: str, group: Sequence[Outcome], title: str, limit: float) -> np.ndarray:
     shown = load_surface(out, surface)
     mean = np.mean([outcome.distances.astype(np.float64) for outcome in group], axis=0)
-    what = f"mean of {len(group)}" if len(group) > 1 else group[0].name
-    label = (
-        f"{title}, {group[0].subject}, {what}: distance in mm   (median {np.median(mean):.2f}, mean {mean.mean():.2f})"
-    )
+    who = group[0].subject if len(group) > 1 else group[0].name
+    what = f", mean of {len(group)}" if len(group) > 1 else ""
+    label = f"{title}: {who}{what}, distance in mm   (median {np.median(mean):.2f}, mean {mean.mean():.2f})"
     normals = vertex_normals(shown.vertices, shown.triangles)
     return heat_picture(shown.vertices, shown.triangles, normals, mean, (shown.forward, shown.up), label, limit=limit)

@@ -39,7 +39,7 @@ NOW = (
 
 
 def _micc(name: str, *settings: tuple[float, float]) -> Row:
-    cells = {key: f"{mean:.2f}±{std:.2f}" for key, (mean, std) in zip(MICC_COLUMNS, settings, strict=True)}
+    cells = {key: f"{mean:.2f}±{std:g}" for key, (mean, std) in zip(MICC_COLUMNS, settings, strict=True)}
     return Row(name, cells, _GANFIT)
 
 

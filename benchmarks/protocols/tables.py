@@ -10,12 +10,13 @@ from benchmarks.protocols.types import Protocol, Row, Table
 
 PUBLISHED = "published"
 OURS = "measured here"
+DASH = "–"
 
 
 def cell_text(value: float | str | None, decimals: int) -> str:
     """A figure with the table's decimals; a dash where there is none."""
     if value is None or value == "":
-        return "–"
+        return DASH
     if isinstance(value, bool | str):
         return str(value)
     return str(value) if isinstance(value, int) else f"{value:.{decimals}f}"
@@ -31,7 +32,7 @@ def markdown(table: Table) -> str:
         if row.source:
             lines.append(_line([f"*{row.name}*", *cells, f"{PUBLISHED} [{sources.index(row.source) + 1}]"]))
         else:
-            lines.append(_line([f"**{row.name}**", *(f"**{cell}**" for cell in cells), OURS]))
+            lines.append(_line([f"**{row.name}**", *(cell if cell == DASH else f"**{cell}**" for cell in cells), OURS]))
     lines += ["", *(f"[{number}] {source}  " for number, source in enumerate(sources, 1))]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -9,7 +9,7 @@ import numpy as np
 from fitter.compare.align import Linearised, Similarity, linearise, thinned, updated
 from fitter.compare.surface import ClosestPoints, Surface
 
-COARSE_POINTS, COARSE_STEPS = 3000, 80
+COARSE_POINTS, QUICK_STEPS, COARSE_STEPS = 3000, 12, 80
 NEAR_MM, CLOSE_MM = 0.05, 1e-4
 """Movement below which the second derivative is measured, and below which the coarse search ends."""
 DIFFERENCE_MM = 0.02
@@ -53,12 +53,15 @@ def least_squares_alignment(
         tolerance: Movement in mm below which the search ends.
         steps: Most steps over all points.
     """
-    # A few points find the place and tell how the gradient bends there; all points then need a handful of steps.
+    # A few points find the place and, where that goes slowly, tell how the gradient bends; all points then need a
+    # handful of steps.
     coarse = thinned(points, COARSE_POINTS)
-    near = _descend(coarse, surface, start, scale, NEAR_MM, COARSE_STEPS)
-    curvature = _curvature(coarse, surface, near.pose, scale)
-    near = _descend(coarse, surface, near.pose, scale, CLOSE_MM, COARSE_STEPS, curvature)
-    curvature = _curvature(coarse, surface, near.pose, scale)
+    near = _descend(coarse, surface, start, scale, CLOSE_MM, QUICK_STEPS)
+    curvature = None
+    if not near.converged:
+        near = _descend(coarse, surface, near.pose, scale, NEAR_MM, COARSE_STEPS)
+        curvature = _curvature(coarse, surface, near.pose, scale)
+        near = _descend(coarse, surface, near.pose, scale, CLOSE_MM, COARSE_STEPS, curvature)
     if curvature is not None:
         curvature = curvature * (len(points) / len(coarse))
     return _descend(points, surface, near.pose, scale, tolerance, steps, curvature)
