@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from benchmarks.protocols import protocol
 from benchmarks.protocols.micc import symmetric_score
 from benchmarks.protocols.micc_files import average_shape
 from benchmarks.protocols.run import run_protocol
+from benchmarks.protocols.types import Options
 from fitter.errors import InputError
 from tests import naive_metrics as naive
 from tests.factories import toy_model
@@ -143,6 +146,23 @@ def test_frames_of_a_video_are_scored_as_their_average(faces, micc, tmp_path):
             save_points(stem.with_suffix(".npy"), change(marks))
     run_protocol("micc-cropped", micc, predictions, tmp_path / "o", pictures=False)
     assert max(_errors(tmp_path / "o", "rmse").values()) < 0.02
+
+
+def test_frames_without_a_prediction_are_jobs_and_are_told(faces, micc, tmp_path):
+    """Three frames of a film, one of them predicted: two jobs, and a note beside the figure."""
+    data = tmp_path / "d"
+    shutil.copytree(micc, data)
+    frames = data / "subject_01" / "frames" / "PTZ-Indoor"
+    frames.mkdir(parents=True)
+    for number in range(3):
+        (frames / f"f{number}.jpg").write_bytes(b"")
+    vertices, triangles, marks = faces.face(1)
+    save_mesh(tmp_path / "p" / "subject_01" / "PTZ-Indoor" / "f1.obj", vertices, triangles)
+    save_points(tmp_path / "p" / "subject_01" / "PTZ-Indoor" / "f1.npy", marks)
+    found = protocol("micc-cropped").find(data, tmp_path / "p", Options())
+    assert [job.name for job in found.jobs] == ["subject_01/PTZ-Indoor/f0", "subject_01/PTZ-Indoor/f2"]
+    assert "1 of 3 frames" in found.notes[-1]
+    assert [item.name for item in found.items] == ["subject_01/PTZ-Indoor"]
 
 
 def test_the_average_of_one_shape_in_many_poses_is_that_shape(faces):

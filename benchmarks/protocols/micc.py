@@ -157,18 +157,23 @@ def _find(data: Path, predictions: Path, folder: str, all_scans: bool) -> Found:
     given = {(s, v): prediction_of(predictions, s, v) for s in SUBJECTS for v in SETTINGS}
     films = {(s, v): frames_of(data, s, v) for s in SUBJECTS for v in SETTINGS}
     used = [v for v in SETTINGS if any(given[s, v] or films[s, v] for s in SUBJECTS)]
-    notes = tuple(f"No prediction of the setting {v}; it is left out." for v in SETTINGS if used and v not in used)
+    notes = [f"No prediction of the setting {v}; it is left out." for v in SETTINGS if used and v not in used]
     items, missing, jobs = [], [], []
     for subject in (s for s in SUBJECTS if truths[s]):
         for setting in used or SETTINGS:
             name, video = f"{subject}/{setting}", given[subject, setting]
+            single = video is not None and video.meshes[0].parent == predictions / subject
+            made = {path.stem for path in video.meshes} if video else set()
+            lacking = [] if single else [frame for frame in films[subject, setting] if frame.stem not in made]
+            jobs += [
+                FitJob(f"{name}/{frame.stem}", (frame,), predictions / name / frame.stem, True, "ibug68")
+                for frame in lacking
+            ]
             if video is None:
                 missing.append((name, "no prediction"))
-                jobs += [
-                    FitJob(f"{name}/{frame.stem}", (frame,), predictions / name / frame.stem, True, "ibug68")
-                    for frame in films[subject, setting]
-                ]
                 continue
+            if lacking:
+                notes.append(f"{name}: the average of {len(made)} of {len(made) + len(lacking)} frames.")
             chosen: list[GroundTruth] = truths[subject] if all_scans else truths[subject][:1]
             files = {
                 "prediction": video.meshes,
@@ -183,7 +188,7 @@ def _find(data: Path, predictions: Path, folder: str, all_scans: bool) -> Found:
                 missing.append((name, f"a prediction without landmarks (beside it, or {NUMBERS} for all)"))
                 continue
             items.append(Item(name, subject, setting, files))
-    return Found(tuple(items), tuple(missing), tuple(jobs), notes)
+    return Found(tuple(items), tuple(missing), tuple(jobs), tuple(notes))
 
 
 def _tables(title: str, key: str, published: tuple[Row, ...]) -> Callable[..., tuple[Table, ...]]:
