@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from fitter.energies.scan_distance import plane_residual
 from fitter.hierarchy.face import FaceState
 from fitter.hierarchy.vertex_sampling import VertexSampling
@@ -19,6 +22,7 @@ from fitter.optimise.scan_terms import (
     scan_equations,
     scan_landmark_blocks,
     scan_landmark_equations,
+    usable_vertices,
 )
 from fitter.optimise.views import SurfaceGeometry
 
@@ -80,20 +84,24 @@ def deformation_data(
     model, target = problem.model, problem.scan
     if target is None:
         return []
-    sampling = VertexSampling.build(model.atlas_uv, state.deformation.shape[-1])
+    # Only vertices that pairs can speak of: a third of the head, and small enough to stay on one core.
+    active = usable_vertices(model)
+    active[model.landmarks.vertices.flatten()] = True
+    chosen = torch.nonzero(active).flatten()
+    sampling = VertexSampling.build(model.atlas_uv[chosen], state.deformation.shape[-1])
     data = []
     if "scan" in stage.energies:
         pairs = closest_pairs(model, geometry, target, stage_gates(stage, progress))
         share = setting(stage, "scan", "point_share", 0.05, progress)
         weight = setting(stage, "scan", "map_weight", 1.0, progress)
-        data.append((_scaled(scan_blocks(model, state, pairs, share), weight), sampling))
+        data.append((_selected(scan_blocks(model, state, pairs, share), chosen, weight), sampling))
         log.residuals["scan_median_mm"] = median_distance(pairs)
         squared = plane_residual(pairs.offset, pairs.normal).square()
         log.energy("scan", float((pairs.weight * squared).sum() / pairs.weight.sum().clamp_min(1e-12)))
     if "scan_landmark" in stage.energies and has_landmarks(problem):
         found = landmark_pairs(model, geometry, target, setting(stage, "scan_landmark", "sigma_mm", 2.0, progress))
         weight = setting(stage, "scan_landmark", "map_weight", 1.0, progress) * LANDMARK_AREA
-        data.append((scan_landmark_blocks(model, state, found, weight), sampling))
+        data.append((_selected(scan_landmark_blocks(model, state, found, weight), chosen, 1.0), sampling))
         log.residuals["scan_landmark_mm"] = float(found.offset.norm(dim=-1).median())
     return data
 
@@ -103,5 +111,6 @@ def has_landmarks(problem: Problem) -> bool:
     return problem.scan is not None and bool((problem.scan.landmark_indices >= 17).any())
 
 
-def _scaled(blocks: BlockField, weight: float) -> BlockField:
-    return BlockField(weight * blocks.matrix, weight * blocks.gradient)
+def _selected(blocks: BlockField, vertices: Tensor, weight: float) -> BlockField:
+    """The blocks of some of the vertices, times a weight."""
+    return BlockField(weight * blocks.matrix[:, :, vertices], weight * blocks.gradient[:, vertices])
