@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import igl
 import numpy as np
 import pytest
 import torch
@@ -68,8 +69,8 @@ def _damaged(kind, mesh, landmarks):
     if kind == "noisy":
         return vertices + random.normal(0, 0.7, vertices.shape), triangles
     if kind == "thinned":
-        thin = trimesh.Trimesh(vertices, triangles, process=False).simplify_quadric_decimation(face_count=3000)
-        return np.asarray(thin.vertices), np.asarray(thin.faces)
+        thin = igl.qslim(np.asfortranarray(vertices), np.asfortranarray(triangles.astype(np.int32)), 3000)
+        return np.ascontiguousarray(thin[0]), np.ascontiguousarray(thin[1]).astype(np.int64)
     return vertices, triangles
 
 
