@@ -224,7 +224,7 @@ def test_a_folder_of_something_else(fitted, people, tmp_path):
 def test_two_at_once(fitted, people, tmp_path):
     fcntl = pytest.importorskip("fcntl")
     (tmp_path / "out/work").mkdir(parents=True)
-    with (tmp_path / "out/work/lock").open("w") as file:
+    with (tmp_path / "out" / "work" / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="another hrn dataset at work"):
             make(people, tmp_path / "out")

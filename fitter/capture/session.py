@@ -17,12 +17,12 @@ from fitter.capture.image import read_image
 from fitter.capture.landmark_files import find_landmark_files, read_landmarks
 from fitter.capture.masks import find_mask, read_mask
 from fitter.capture.providers import LandmarkProvider
+from fitter.capture.scan.read import MM_PER_UNIT
 from fitter.capture.session_files import SessionFiles, collect_files, photographs_beside
 from fitter.capture.types import Landmarks, Session, View
 from fitter.capture.undistort import Distortion, undistort_image, undistort_pixels
 from fitter.errors import InputError
 
-MM_PER_UNIT = {"mm": 1.0, "cm": 10.0, "m": 1000.0}
 _LARGEST_BASELINE_DEGREES = 90.0
 
 

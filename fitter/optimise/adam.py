@@ -14,7 +14,7 @@ from fitter.hierarchy.face import FaceState
 from fitter.model.morphable import MorphableModel
 from fitter.optimise.config import Stage
 from fitter.optimise.contours import FaceOutline
-from fitter.optimise.map_solver import fade_border
+from fitter.optimise.map_solver import MAP_BORDER, fade_border
 from fitter.optimise.observation import Observation
 from fitter.optimise.parameters import build_layout, take_step
 from fitter.optimise.render_energies import check_settings, evaluate, view_weights
@@ -45,8 +45,6 @@ MAPS = ("deformation", "displacement")
 REFRESH = 10
 """Steps after which the jaw's vertices and the landmarks' visibility are chosen anew."""
 
-MAP_BORDER = 0.06
-"""Outer fraction of a map over which its changes fade to nothing: the atlas' rim is the neck's."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from fitter.optimise.dense_terms import (
     solve_step,
 )
 from fitter.optimise.map_solver import (
+    MAP_BORDER,
     MapWeights,
     clamp_step,
     deformation_blocks,
@@ -52,8 +53,6 @@ SETTINGS: dict[str, frozenset[str]] = {
 } | SCAN_SETTINGS
 """Energies that Gauss-Newton can minimise, with their settings."""
 
-BORDER = 0.06
-"""Outer fraction of the atlas in which the maps fade to zero."""
 REFERENCE_SAMPLES = 192
 """Sampling at which the widths of the consistency filters are stated."""
 
@@ -232,7 +231,7 @@ def _deformation_step(
     if problem.scan is not None:
         weights = replace(weights, bilaplacian=weights.bilaplacian + _noise_weight(problem, stage, resolution, 64))
     step = map_step(state.deformation, data, weights, _tangent_projector(problem, state, geometry[0]))
-    step = clamp_step(step, setting(stage, "smoothness", "step_mm", 3.0)) * fade_border(resolution, BORDER, step)
+    step = clamp_step(step, setting(stage, "smoothness", "step_mm", 3.0)) * fade_border(resolution, MAP_BORDER, step)
     log.residuals["map_step_mm"] = float(step.norm(dim=0).mean())
     return replace(state, deformation=state.deformation + step)
 
@@ -265,7 +264,7 @@ def _displacement_step(
     blocks = displacement_blocks(state, sampled, directions, terms, samples.texel, per_sample)
     weights = _map_weights(stage, resolution, 256)
     step = map_step(state.displacement[None], [(blocks, sampling)], weights)
-    step = clamp_step(step, setting(stage, "smoothness", "step_mm", 0.5)) * fade_border(resolution, BORDER, step)
+    step = clamp_step(step, setting(stage, "smoothness", "step_mm", 0.5)) * fade_border(resolution, MAP_BORDER, step)
     _log_consistency(log, terms)
     log.residuals["map_step_mm"] = float(step.norm(dim=0).mean())
     return replace(state, displacement=state.displacement + step[0])

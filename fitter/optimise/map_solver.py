@@ -15,6 +15,9 @@ from fitter.hierarchy.vertex_sampling import VertexSampling
 from fitter.optimise.conjugate_gradient import solve
 from fitter.optimise.views import SampledViews
 
+MAP_BORDER = 0.06
+"""Outer fraction of the atlas in which the maps fade to zero."""
+
 
 @dataclass(frozen=True)
 class MapWeights:

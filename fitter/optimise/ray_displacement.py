@@ -15,7 +15,7 @@ from fitter.hierarchy.samples import SurfaceSamples
 from fitter.kernels.surface import vertex_normals
 from fitter.model.morphable import MorphableModel
 from fitter.optimise.config import Stage
-from fitter.optimise.map_solver import BlockField, MapWeights, fade_border, map_step
+from fitter.optimise.map_solver import MAP_BORDER, BlockField, MapWeights, fade_border, map_step
 from fitter.optimise.problem import Problem, StageLog, setting
 from fitter.optimise.scan_target import ScanTarget
 from fitter.optimise.scan_terms import usable_vertices
@@ -29,8 +29,6 @@ EDGES_PER_WAVE = 2.5
 """Default of `edge`."""
 SKIN_SPECTRUM = 400.0
 """Default of `noise`, 1 / mm²."""
-BORDER = 0.06
-"""Outer fraction of the atlas in which the map fades to zero."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ def smooth_displacement(measured: MeasuredDisplacement, bilaplacian: float, magn
     weights = MapWeights(bilaplacian=max(bilaplacian, 1e-3), laplacian=1e-3, magnitude=magnitude)
     start = torch.zeros_like(measured.amount)[None]
     found = map_step(start, [(blocks, sampling)], weights, tolerance=1e-4, iterations=400)
-    return found[0] * fade_border(resolution, BORDER, found)
+    return found[0] * fade_border(resolution, MAP_BORDER, found)
 
 
 def run_ray_cast(problem: Problem, state: FaceState, stage: Stage) -> tuple[FaceState, StageLog]:
