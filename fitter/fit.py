@@ -239,9 +239,26 @@ def fit_session(
         InputError: The session cannot be fitted.
     """
     options = options or FitOptions()
+    began = time.perf_counter()
+    problem, state, finished = solve_session(session, model, configuration, options)
+    fitted = time.perf_counter()
+    options.on_phase("fusing textures and maps")
+    with torch.no_grad():
+        result = assemble(session, problem, state, finished, options)
+    result.timings.update(fit=fitted - began, fuse=time.perf_counter() - fitted)
+    return result
+
+
+def solve_session(
+    session: Session, model: MorphableModel, configuration: Configuration, options: FitOptions | None = None
+) -> tuple[Problem, FaceState, list[FinishedStage]]:
+    """The optimisation of `fit_session` alone: geometry, cameras and light without textures and maps for the eye.
+
+    Arguments and errors are those of `fit_session`.
+    """
+    options = options or FitOptions()
     check_configuration(configuration)
     torch.manual_seed(options.seed)
-    began = time.perf_counter()
     problem, state = build_problem(session, model, configuration, options)
     key = fit_fingerprint(session, model, configuration, options.seed)
     finished: list[FinishedStage] = []
@@ -260,12 +277,7 @@ def fit_session(
     check_fit(session, problem, state)
     if not problem.metric:
         state = average_size(problem, state)
-    fitted = time.perf_counter()
-    options.on_phase("fusing textures and maps")
-    with torch.no_grad():
-        result = assemble(session, problem, state, finished, options)
-    result.timings.update(fit=fitted - began, fuse=time.perf_counter() - fitted)
-    return result
+    return problem, state, finished
 
 
 def check_fit(session: Session, problem: Problem, state: FaceState) -> None:
