@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from fitter.camera import transform_points
+from fitter.energies.channel import GREY, discriminant_channel
 from fitter.energies.consistency import ConsistencyTerms, consistency_terms
 from fitter.hierarchy.dense import DenseSurface, dense_samples, dense_surface
 from fitter.hierarchy.face import FaceState, deformation_offsets, m1_vertices
@@ -31,6 +33,7 @@ from fitter.optimise.map_solver import (
     fade_border,
     map_step,
 )
+from fitter.optimise.observation import Signal
 from fitter.optimise.parameters import (
     DENSE,
     Layout,
@@ -41,10 +44,10 @@ from fitter.optimise.parameters import (
 )
 from fitter.optimise.problem import Problem, StageLog, frontal_cosine, landmark_embedding, setting
 from fitter.optimise.scan_energies import SCAN_SETTINGS, add_scan_equations, deformation_data
-from fitter.optimise.views import SampledViews, SurfaceGeometry, sample_views, surface_geometry
+from fitter.optimise.views import SampledViews, SurfaceGeometry, sample_views, sampled_colours, surface_geometry
 
 SETTINGS: dict[str, frozenset[str]] = {
-    "consistency": frozenset({"weight", "map_weight", "mode", "lowpass", "window", "sigma", "robust"}),
+    "consistency": frozenset({"weight", "map_weight", "mode", "channel", "lowpass", "window", "sigma", "robust"}),
     "landmark": frozenset({"weight", "sigma_mm", "jaw"}),
     "identity_prior": frozenset({"weight", "sigma", "around"}),
     "expression_prior": frozenset({"weight", "sigma", "around"}),
@@ -84,10 +87,34 @@ def landmark_weights(problem: Problem, state: FaceState, jaw: float) -> Tensor:
     return torch.stack(weights) * problem.observation.landmark_confidence
 
 
+def compared_channel(problem: Problem, state: FaceState, stage: Stage, samples: SurfaceSamples, image: int) -> Tensor:
+    """The mixture [3] of red, green and blue that a stage compares: grey, or where the views agree best.
+
+    Args:
+        problem: Its photographs, and the channel where one is decided already.
+        state: Where the surface is.
+        stage: Its settings.
+        samples: Surface samples.
+        image: Level of the photographs, px.
+    """
+    if problem.channel is not None:
+        return problem.channel
+    if setting(stage, "consistency", "channel", "best") == "grey":
+        return state.identity.new_tensor(GREY)
+    geometry = surface_geometry(problem.model, state, problem.topology)
+    colours, weight = sampled_colours(state, problem.observation, samples, geometry, problem.topology, image)
+    width = ("window", 8.0) if setting(stage, "consistency", "mode", "gain") == "lcn" else ("lowpass", 16.0)
+    return discriminant_channel(
+        samples.to_grid(colours.transpose(0, 1)).permute(2, 3, 0, 1),
+        samples.to_grid(weight.T).permute(2, 0, 1),
+        setting(stage, "consistency", *width) * samples.resolution / REFERENCE_SAMPLES,
+    )
+
+
 def compare_views(stage: Stage, energy: str, samples: SurfaceSamples, sampled: SampledViews) -> ConsistencyTerms:
     """Photo-consistency at the samples, with the stage's settings."""
     factor = samples.resolution / REFERENCE_SAMPLES
-    values = samples.to_grid(sampled.grey.T).permute(2, 0, 1)
+    values = samples.to_grid(sampled.signal.T).permute(2, 0, 1)
     weight = samples.to_grid(sampled.weight.T).permute(2, 0, 1)
     return consistency_terms(
         values,
@@ -106,7 +133,7 @@ def _dense_step(
     stage: Stage,
     layout: Layout,
     start: FaceState,
-    now: Pass,
+    signals: Sequence[Signal],
     samples: SurfaceSamples | None,
     progress: float,
     log: StageLog,
@@ -117,7 +144,7 @@ def _dense_step(
     geometry = surface_geometry(model, state, problem.topology)
     add_scan_equations(equations, problem, state, layout, stage, geometry[0], progress, log)
     if "consistency" in stage.energies and samples is not None:
-        sampled = sample_views(state, observation, samples, geometry, problem.topology, now.image)
+        sampled = sample_views(state, signals, samples, geometry, problem.topology)
         terms = compare_views(stage, "consistency", samples, sampled)
         offsets = samples.interpolate(deformation_offsets(model, state))
         points = surface_points(model, state, samples.vertices, samples.weights, offsets)
@@ -209,7 +236,7 @@ def _deformation_step(
     problem: Problem,
     state: FaceState,
     stage: Stage,
-    now: Pass,
+    signals: Sequence[Signal],
     samples: SurfaceSamples | None,
     progress: float,
     log: StageLog,
@@ -219,7 +246,7 @@ def _deformation_step(
     resolution = state.deformation.shape[-1]
     data = deformation_data(problem, state, stage, geometry[0], progress, log)
     if samples is not None:
-        sampled = sample_views(state, problem.observation, samples, geometry, problem.topology, now.image)
+        sampled = sample_views(state, signals, samples, geometry, problem.topology)
         terms = compare_views(stage, "consistency", samples, sampled)
         per_sample = setting(stage, "consistency", "map_weight", 1.0) * (64.0 / samples.resolution) ** 2
         blocks = deformation_blocks(state, sampled, terms, samples.texel, per_sample * float(sampled.density))
@@ -240,7 +267,7 @@ def _displacement_step(
     problem: Problem,
     state: FaceState,
     stage: Stage,
-    now: Pass,
+    signals: Sequence[Signal],
     dense: DenseSurface,
     samples: SurfaceSamples,
     log: StageLog,
@@ -257,7 +284,7 @@ def _displacement_step(
         directions = direction if directions is None else directions
         geometry.append(SurfaceGeometry(base, normals))
         points.append(samples.interpolate(base) + direction * amount)
-    sampled = sample_views(state, problem.observation, samples, geometry, dense.topology, now.image, points=points)
+    sampled = sample_views(state, signals, samples, geometry, dense.topology, points=points)
     terms = compare_views(stage, "consistency", samples, sampled)
     per_sample = setting(stage, "consistency", "map_weight", 1.0) * (256.0 / samples.resolution) ** 2
     per_sample *= float(sampled.density)
@@ -287,6 +314,11 @@ def run_gauss_newton(problem: Problem, state: FaceState, stage: Stage) -> tuple[
     dense = None
     for now in passes:
         samples = surface_samples(problem.model, now.samples) if wants_views else None
+        signals: tuple[Signal, ...] = ()
+        if samples is not None:
+            channel = compared_channel(problem, state, stage, samples, now.image)
+            signals = problem.observation.signals(now.image, channel)
+            log.residuals |= {f"channel_{c}": float(v) for c, v in zip(("red", "green", "blue"), channel, strict=True)}
         fine = None
         if "displacement" in stage.free and wants_views:
             dense = dense or dense_surface(problem.model, problem.configuration.maps.dense_levels)
@@ -295,11 +327,11 @@ def run_gauss_newton(problem: Problem, state: FaceState, stage: Stage) -> tuple[
         for _ in range(now.steps):
             progress = log.steps / max(total - 1, 1)
             if layout.size:
-                state = _dense_step(problem, state, stage, layout, start, now, samples, progress, log)
+                state = _dense_step(problem, state, stage, layout, start, signals, samples, progress, log)
             if "deformation" in stage.free:
-                state = _deformation_step(problem, state, stage, now, samples, progress, log)
+                state = _deformation_step(problem, state, stage, signals, samples, progress, log)
             if fine is not None:
-                state = _displacement_step(problem, state, stage, now, dense, fine, log)
+                state = _displacement_step(problem, state, stage, signals, dense, fine, log)
             log.steps += 1
             problem.on_step(stage.name, log.steps, total, log.total)
     if "consistency" in stage.energies and not several:

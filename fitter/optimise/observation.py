@@ -14,17 +14,40 @@ class Photograph:
 
     colour: Tensor
     """[3, H, W] sRGB-encoded."""
-    grey: Tensor
-    """[3, H, W]: sRGB-encoded grey and its derivatives along x and y, per pixel of this level."""
     usable: Tensor
     """[1, H, W] in [0, 1]: 0 where clipped or masked out."""
     scale: float
     """Pixels of this level per pixel of the full-size photograph."""
 
+
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of this level."""
         return self.colour.shape[1], self.colour.shape[2]
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One channel of a photograph, as photo-consistency samples it."""
+
+    image: Tensor
+    """[4, H, W]: the channel, its derivatives along x and y per pixel of this level, and what is usable."""
+    scale: float
+    """Pixels of this level per pixel of the full-size photograph."""
+
+    @staticmethod
+    def of(photograph: Photograph, channel: Tensor) -> Signal:
+        """A mixture [3] of the photograph's sRGB-encoded red, green and blue."""
+        mixed = torch.einsum("c,chw->hw", channel.to(photograph.colour), photograph.colour)[None]
+        padded = torch.nn.functional.pad(mixed[None], (1, 1, 1, 1), mode="replicate")[0]
+        along_x = 0.5 * (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2])
+        along_y = 0.5 * (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1])
+        return Signal(torch.cat([mixed, along_x, along_y, photograph.usable]), photograph.scale)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of this level."""
+        return self.image.shape[1], self.image.shape[2]
 
 
 @dataclass(frozen=True)
@@ -55,18 +78,9 @@ class Observation:
                 chosen = photograph
         return chosen
 
-
-GREY = (0.35, 0.5, 0.15)
-"""Weights of red, green and blue in the grey that photo-consistency compares."""
-
-
-def _photograph(colour: Tensor, usable: Tensor, scale: float) -> Photograph:
-    weights = colour.new_tensor(GREY)[:, None, None]
-    grey = (colour * weights).sum(0, keepdim=True)
-    padded = torch.nn.functional.pad(grey[None], (1, 1, 1, 1), mode="replicate")[0]
-    along_x = 0.5 * (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2])
-    along_y = 0.5 * (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1])
-    return Photograph(colour, torch.cat([grey, along_x, along_y]), usable, scale)
+    def signals(self, longest_side: float, channel: Tensor) -> tuple[Signal, ...]:
+        """One channel [3] of every view, on the levels that `level` chooses."""
+        return tuple(Signal.of(self.level(view, longest_side), channel) for view in range(self.view_count))
 
 
 def build_pyramid(image: Tensor, mask: Tensor | None, smallest: int = 96) -> tuple[Photograph, ...]:
@@ -78,12 +92,12 @@ def build_pyramid(image: Tensor, mask: Tensor | None, smallest: int = 96) -> tup
     usable = (colour.amax(0, keepdim=True) < 0.998).to(colour.dtype)
     if mask is not None:
         usable = usable * (mask[None] > 0.5)
-    levels = [_photograph(colour, usable, 1.0)]
+    levels = [Photograph(colour, usable, 1.0)]
     while max(colour.shape[1:]) // 2 >= smallest and min(colour.shape[1:]) >= 4:
         height, width = colour.shape[1] // 2 * 2, colour.shape[2] // 2 * 2
         colour = torch.nn.functional.avg_pool2d(colour[None, :, :height, :width], 2)[0]
         usable = torch.nn.functional.avg_pool2d(usable[None, :, :height, :width], 2)[0]
-        levels.append(_photograph(colour, usable, levels[-1].scale * 0.5))
+        levels.append(Photograph(colour, usable, levels[-1].scale * 0.5))
     return tuple(levels)
 
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fitter.camera import clip_from_camera, project, transform_points
+from fitter.energies.channel import discriminant_channel
 from fitter.energies.consistency import consistency_terms
 from fitter.energies.contour import LOWER_PART, contour_energy
 from fitter.energies.landmark import ibug68_weights, landmark_energy
@@ -26,11 +27,11 @@ from fitter.energies.regularise import bilaplacian_energy, gaussian_prior
 from fitter.energies.regularise import displacement_l1 as mean_absolute
 from fitter.energies.regularise import total_variation as map_variation
 from fitter.errors import InputError
-from fitter.hierarchy.samples import surface_samples
+from fitter.hierarchy.samples import SurfaceSamples, surface_samples
 from fitter.kernels.surface import vertex_normals
-from fitter.optimise.observation import sample_image
+from fitter.optimise.observation import Signal, sample_image
 from fitter.optimise.scene import Scene
-from fitter.optimise.views import view_visibility
+from fitter.optimise.views import sampled_colours, surface_geometry, view_visibility
 from fitter.render import MeshTopology, Render, antialias, interpolate, rasterize
 from fitter.texture.colour import linear_to_srgb
 
@@ -290,6 +291,17 @@ def albedo_prior(scene: Scene, *, sigma: float = 1.0) -> Tensor:
     return gaussian_prior(scene.state.albedo, sigma)
 
 
+@torch.no_grad()
+def _compared(scene: Scene, samples: SurfaceSamples, image: int, lowpass: float) -> tuple[Tensor, tuple[Signal, ...]]:
+    """How well each view sees the samples [N, S, S], and the channel that is compared, from the stage's start."""
+    inputs = scene.inputs
+    geometry = surface_geometry(inputs.model, inputs.start, inputs.topology)
+    colours, weight = sampled_colours(inputs.start, inputs.observation, samples, geometry, inputs.topology, image)
+    grids = samples.to_grid(colours.transpose(0, 1)).permute(2, 3, 0, 1)
+    seen = samples.to_grid(weight.T).permute(2, 0, 1)
+    return seen, inputs.observation.signals(image, discriminant_channel(grids, seen, lowpass))
+
+
 def consistency(
     scene: Scene, *, samples: int = 96, image: int = 384, mode: str = "gain", lowpass: float = 8.0,
     window: float = 4.0, sigma: float = 0.9,
@@ -301,19 +313,18 @@ def consistency(
     inputs, state = scene.inputs, scene.state
     if state.view_count < 2:
         return state.log_scale.new_zeros(())
-    key = f"consistency {samples}"
+    points = surface_samples(inputs.model, samples)
+    key = f"consistency {samples} {image}"
     if key not in inputs.parts:
-        inputs.parts[key] = view_weights(scene, samples)
-    points, weights = inputs.parts[key]
-    greys = []
-    for view in range(state.view_count):
+        inputs.parts[key] = _compared(scene, points, image, lowpass)
+    seen, signals = inputs.parts[key]
+    values = []
+    for view, signal in enumerate(signals):
         world = points.interpolate(scene.vertices[state.expression_row(view)])
-        photograph = inputs.observation.level(view, image)
         pixels = project(transform_points(state.cam_from_world[view], world), state.intrinsics[view])
-        greys.append(sample_image(photograph.grey[:1], pixels * photograph.scale)[:, 0])
-    values = points.to_grid(torch.stack(greys, -1)).permute(2, 0, 1)
-    seen = points.to_grid(weights.T).permute(2, 0, 1)
-    return consistency_terms(values, seen, mode=mode, lowpass=lowpass, window=window, sigma=sigma).energy
+        values.append(sample_image(signal.image[:1], pixels * signal.scale)[:, 0])
+    grids = points.to_grid(torch.stack(values, -1)).permute(2, 0, 1)
+    return consistency_terms(grids, seen, mode=mode, lowpass=lowpass, window=window, sigma=sigma).energy
 
 
 ENERGIES: dict[str, Callable[..., Tensor]] = {

@@ -8,8 +8,9 @@ from dataclasses import replace
 import torch
 
 from fitter.hierarchy.face import FaceState
+from fitter.hierarchy.samples import surface_samples
 from fitter.optimise.config import Stage
-from fitter.optimise.gauss_newton import run_gauss_newton
+from fitter.optimise.gauss_newton import compared_channel, run_gauss_newton
 from fitter.optimise.initialise import pose_from_landmarks, procrustes, triangulate
 from fitter.optimise.problem import Problem, StageLog, landmark_embedding
 
@@ -101,6 +102,12 @@ def run_focal_search(problem: Problem, state: FaceState, stage: Stage) -> tuple[
         log.note = "skipped: the focal length is known" if problem.focal_known else "skipped: one view cannot tell it"
         return state, log
     quiet = replace(problem, on_step=lambda *_: None)
+    if "consistency" in stage.energies:
+        # One channel for all candidates: energies of different mixtures cannot be compared.
+        first, last = stage.passes[0], stage.passes[-1]
+        samples = surface_samples(problem.model, first.samples)
+        placed, _ = run_initialise(quiet, state, stage)
+        quiet = replace(quiet, channel=compared_channel(quiet, placed, stage, samples, last.image))
     sides = _longer_sides(problem, state)
     total = len(FOCAL_CANDIDATES) + 1
 

@@ -1,7 +1,8 @@
-"""How each view sees the surface: visibility, viewing angle, grey and its derivative at the surface's samples."""
+"""How each view sees the surface: visibility, viewing angle, signal and its derivative at the surface's samples."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from fitter.hierarchy.samples import SurfaceSamples
 from fitter.kernels.surface import vertex_normals
 from fitter.kernels.topology import MeshTopology
 from fitter.model.morphable import MorphableModel
-from fitter.optimise.observation import Observation, Photograph, sample_image
+from fitter.optimise.observation import Observation, Photograph, Signal, sample_image
 from fitter.optimise.parameters import pixel_jacobian
 from fitter.render.operations import interpolate, rasterize
 
@@ -61,14 +62,14 @@ def visibility(points_cam: Tensor, cosine: Tensor, pixels: Tensor, depth: Tensor
 class SampledViews:
     """What the views see at K surface samples."""
 
-    grey: Tensor
-    """[N, K] sRGB-encoded grey."""
+    signal: Tensor
+    """[N, K] the compared channel, a mixture of sRGB-encoded colours."""
     weight: Tensor
     """[N, K] visibility times viewing angle, in [0, 1]."""
     direction_cam: Tensor
-    """[N, K, 3] derivative of grey with respect to the camera-frame point, per mm."""
+    """[N, K, 3] derivative of the signal with respect to the camera-frame point, per mm."""
     pixel_gradient: Tensor
-    """[N, K, 2] derivative of grey with respect to the full-size pixel."""
+    """[N, K, 2] derivative of the signal with respect to the full-size pixel."""
     pixels: Tensor
     """[N, K, 2] full-size pixel positions."""
     density: Tensor
@@ -87,7 +88,7 @@ def view_visibility(
     topology: MeshTopology,
     points: Tensor,
     normals: Tensor,
-    photograph: Photograph,
+    photograph: Photograph | Signal,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Weight [K], camera-frame points [K, 3] and cosine [K] of surface points in one view."""
     cam_from_world, intrinsics = state.cam_from_world[view], state.intrinsics[view]
@@ -121,49 +122,39 @@ def zoom_on(intrinsics: Tensor, points_cam: Tensor, side: int) -> Tensor:
 
 def sample_views(
     state: FaceState,
-    observation: Observation,
+    signals: Sequence[Signal],
     samples: SurfaceSamples,
     geometry: list[SurfaceGeometry],
     topology: MeshTopology,
-    longest_side: float,
-    weights: Tensor | None = None,
     points: list[Tensor] | None = None,
 ) -> SampledViews:
     """Sample every view at the surface's samples.
 
     Args:
         state: The face and the cameras.
-        observation: Photographs.
+        signals: What is sampled, one per view.
         samples: Surface samples (K).
         geometry: One per expression row.
         topology: The mesh that occludes.
-        longest_side: Which level of the pyramids to use, px.
-        weights: [N, K] visibility weights of an earlier call to keep, or None to compute them.
         points: World positions [K, 3] per expression row, where they are not on the mesh itself.
     """
-    greys, kept, directions, gradients, positions, densities = [], [], [], [], [], []
-    for view in range(state.view_count):
+    values, kept, directions, gradients, positions, densities = [], [], [], [], [], []
+    for view, signal in enumerate(signals):
         row = state.expression_row(view)
-        photograph = observation.level(view, longest_side)
         world = samples.interpolate(geometry[row].vertices) if points is None else points[row]
-        if weights is None:
-            normals = torch.nn.functional.normalize(samples.interpolate(geometry[row].normals), dim=-1)
-            weight, cam, _ = view_visibility(state, view, geometry[row].vertices, topology, world, normals, photograph)
-            weight = weight * samples.usable
-        else:
-            weight, cam = weights[view], transform_points(state.cam_from_world[view], world)
+        normals = torch.nn.functional.normalize(samples.interpolate(geometry[row].normals), dim=-1)
+        weight, cam, _ = view_visibility(state, view, geometry[row].vertices, topology, world, normals, signal)
         pixels, jacobian = pixel_jacobian(state.intrinsics[view], cam)
-        stack = torch.cat([photograph.grey, photograph.usable])
-        looked_up = sample_image(stack, pixels * photograph.scale)
-        gradient = looked_up[:, 1:3] * photograph.scale
-        greys.append(looked_up[:, 0])
-        kept.append(weight * (looked_up[:, 3] > 0.99) if weights is None else weight)
+        looked_up = sample_image(signal.image, pixels * signal.scale)
+        gradient = looked_up[:, 1:3] * signal.scale
+        values.append(looked_up[:, 0])
+        kept.append(weight * samples.usable * (looked_up[:, 3] > 0.99))
         gradients.append(gradient)
         directions.append((gradient[:, None] @ jacobian)[:, 0])
         positions.append(pixels)
-        densities.append(pixel_density(samples, pixels * photograph.scale, kept[-1]))
+        densities.append(pixel_density(samples, pixels * signal.scale, kept[-1]))
     return SampledViews(
-        torch.stack(greys),
+        torch.stack(values),
         torch.stack(kept),
         torch.stack(directions),
         torch.stack(gradients),
@@ -191,3 +182,29 @@ def surface_geometry(model: MorphableModel, state: FaceState, topology: MeshTopo
         vertices = m1_vertices(model, state, row)
         geometry.append(SurfaceGeometry(vertices, vertex_normals(vertices[None], topology)[0]))
     return geometry
+
+
+def sampled_colours(
+    state: FaceState,
+    observation: Observation,
+    samples: SurfaceSamples,
+    geometry: list[SurfaceGeometry],
+    topology: MeshTopology,
+    longest_side: float,
+) -> tuple[Tensor, Tensor]:
+    """What the views see on the mesh: sRGB-encoded colours [N, K, 3] and how well [N, K]; arguments as `sample_views`.
+
+    `longest_side` tells which level of the photographs is used, px.
+    """
+    colours, weights = [], []
+    for view in range(state.view_count):
+        surface = geometry[state.expression_row(view)]
+        photograph = observation.level(view, longest_side)
+        world = samples.interpolate(surface.vertices)
+        normals = torch.nn.functional.normalize(samples.interpolate(surface.normals), dim=-1)
+        weight, cam, _ = view_visibility(state, view, surface.vertices, topology, world, normals, photograph)
+        pixels, _ = pixel_jacobian(state.intrinsics[view], cam)
+        looked_up = sample_image(torch.cat([photograph.colour, photograph.usable]), pixels * photograph.scale)
+        colours.append(looked_up[:, :3])
+        weights.append(weight * samples.usable * (looked_up[:, 3] > 0.99))
+    return torch.stack(colours), torch.stack(weights)

@@ -1,0 +1,106 @@
+"""Which mixture of red, green and blue the views agree on best: the channel that photo-consistency compares.
+
+Reflection changes with the camera in two ways: the skin's own colour gets brighter or darker, and gloss of the light's
+colour moves over it. On dark skin gloss is as strong as the skin itself, and in grey the views then agree on highlights,
+which are not on the surface. A mixture of encoded red, green and blue with negative weights is blind to such changes
+(with a known light: Mallick et al. 2005, "Beyond Lambert"); it also loses signal to noise. How much of each is in the
+photographs decides: the mixture is Fisher's linear discriminant (1936) of what the views have in common against what
+they disagree on. Light is taken to be white, as a white-balanced camera shows it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fitter.energies.consistency import exposure_gains, robust_weight, weighted_mean
+from fitter.hierarchy.grid import masked_blur
+
+GREY = (0.35, 0.5, 0.15)
+"""Weights of red, green and blue where nothing can be compared."""
+GLOSS = 8.0
+"""Gloss counts so much more than its variance: it is sharp, so views agree on it, at a wrong depth."""
+SAME_COLOUR = 0.1
+"""Squared sine of the angle between the colours of skin and gloss below which their changes are not told apart."""
+ENCODING = -1.4
+"""Light added to an encoded value v changes it by v ** -1.4 (encoded = linear ** (1 / 2.4))."""
+RIDGE = 0.03
+"""Share of the mean disagreement that every channel has at least: no mixture may rest on a tiny difference."""
+LEAST_SAMPLES = 200
+"""Fewer samples that two views see decide nothing."""
+
+
+def discriminant_channel(colours: Tensor, weight: Tensor, lowpass: float) -> Tensor:
+    """Weights [3] of red, green and blue, absolute values summing to 1; grey where hardly anything is seen twice.
+
+    Args:
+        colours: [N, 3, S, S] each view's sRGB-encoded colours at the surface's samples.
+        weight: [N, S, S] how well each view sees the sample.
+        lowpass: Width of the low-pass that is taken out before the views are compared, samples.
+    """
+    grey = colours.new_tensor(GREY)
+    both = (weight > 0.01).sum(0) > 1
+    if int(both.sum()) < LEAST_SAMPLES:
+        return grey
+    weight = weight * both
+    gain = exposure_gains((colours * grey[:, None, None]).sum(1), weight)[:, None, None, None]
+    even = colours / gain
+    wide = masked_blur(even, weight[:, None], lowpass)
+    fine = (even - wide) * both
+    # What is far off is hidden, or the edge of a brow that is not yet in place.
+    length = (fine - weighted_mean(fine, weight[:, None])).square().sum(1).sqrt()
+    typical = (length * weight).sum() / weight.sum().clamp_min(1e-6)
+    trusted = weight * robust_weight(length, 2.0 * float(typical.clamp_min(1e-6)))
+    total, common = pair_covariances(fine, trusted)
+    skin = (even * trusted[:, None]).sum((0, 2, 3)) / trusted.sum().clamp_min(1e-6)
+    disagreement = total - common + changing_reflection(wide * both, trusted, skin)
+    return _discriminant(common, disagreement, grey).to(colours.dtype)
+
+
+def pair_covariances(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Second moments [C, C] of values [N, C, S, S] in a view, and between two different views, over all pairs of views.
+
+    What only one view sees is in the first and not in the second.
+    """
+    others = weight.sum(0) - weight
+    within = torch.einsum("nij,ncij,ndij->cd", weight * others, values, values)
+    summed = (values * weight[:, None]).sum(0)
+    own = torch.einsum("nij,ncij,ndij->cd", weight * weight, values, values)
+    between = torch.einsum("cij,dij->cd", summed, summed) - own
+    count = (weight * others).sum().clamp_min(1e-6)
+    return within / count, between / count
+
+
+def changing_reflection(wide: Tensor, weight: Tensor, skin: Tensor) -> Tensor:
+    """How reflection changes with the view, [3, 3]: as the broad differences show it, and gloss once more.
+
+    In broad differences texture that is not yet in place averages out. Among them gloss is what cannot be the skin's own
+    colour: it is read across that colour.
+
+    Args:
+        wide: [N, 3, S, S] colours without fine texture.
+        weight: [N, S, S].
+        skin: [3] mean encoded colour.
+    """
+    change = wide - weighted_mean(wide, weight[:, None])
+    change = torch.einsum("nij,ncij,ndij->cd", weight, change, change) / weight.sum().clamp_min(1e-6)
+    body = skin / skin.norm()
+    white = skin.clamp_min(0.02) ** ENCODING
+    white = white / white.norm()
+    across = white - (white @ body) * body
+    squared_sine = across @ across
+    strength = (across @ change @ across) / squared_sine.clamp_min(1e-9) / (squared_sine + SAME_COLOUR)
+    return change + GLOSS * strength * white[:, None] * white
+
+
+def _discriminant(common: Tensor, disagreement: Tensor, grey: Tensor) -> Tensor:
+    """The direction [3] in which `common` is largest relative to `disagreement` (both [3, 3]), double precision."""
+    common, disagreement = common.double(), disagreement.double()
+    floor = RIDGE * disagreement.trace() / 3.0 + 1e-9
+    disagreement = disagreement + floor * torch.eye(3, device=common.device, dtype=common.dtype)
+    root = torch.linalg.inv(torch.linalg.cholesky(disagreement))
+    _, vectors = torch.linalg.eigh(root @ common @ root.T)
+    channel = root.T @ vectors[:, -1]
+    # Brighter stays brighter: the sign in which the mixture goes with grey.
+    sign = 1.0 if float(channel @ common @ grey.double()) >= 0 else -1.0
+    return sign * channel / channel.abs().sum()
