@@ -29,6 +29,9 @@ class ConsistencyTerms:
     """[N, S, S] robust weights."""
     energy: Tensor
     """[] robust energy, mean per sample."""
+    variance: Tensor
+    """[] mean squared residual, robustly weighted: what the views really disagree by, in the expected disagreement's
+    square."""
     grey: Tensor
     """[] root-mean-square disagreement in grey, robustly weighted (for reports)."""
 
@@ -128,7 +131,8 @@ def consistency_terms(
     total = weight.sum().clamp_min(1e-6)
     energy = (weight * (robust**2 * ratio / (1.0 + ratio))).sum() / total
     grey = ((robust_weights * (residual / slope) ** 2).sum() / robust_weights.sum().clamp_min(1e-6)).sqrt()
-    return ConsistencyTerms(residual, slope, robust_weights, energy, grey)
+    variance = (robust_weights * residual**2).sum() / robust_weights.sum().clamp_min(1e-6)
+    return ConsistencyTerms(residual, slope, robust_weights, energy, variance, grey)
 
 
 def eliminate_texture(slopes: Tensor, weight: Tensor) -> Tensor:

@@ -56,6 +56,8 @@ SETTINGS: dict[str, frozenset[str]] = {
 } | SCAN_SETTINGS
 """Energies that Gauss-Newton can minimise, with their settings."""
 
+LEAST_VARIANCE = 0.05
+"""Of the residual, in squares of the expected disagreement: no photographs agree better than that."""
 REFERENCE_SAMPLES = 192
 """Sampling at which the widths of the consistency filters are stated."""
 
@@ -249,7 +251,8 @@ def _deformation_step(
         sampled = sample_views(state, signals, samples, geometry, problem.topology)
         terms = compare_views(stage, "consistency", samples, sampled)
         per_sample = setting(stage, "consistency", "map_weight", 1.0) * (64.0 / samples.resolution) ** 2
-        blocks = deformation_blocks(state, sampled, terms, samples.texel, per_sample * float(sampled.density))
+        per_sample *= float(sampled.density) / noise_of(terms)
+        blocks = deformation_blocks(state, sampled, terms, samples.texel, per_sample)
         data.append((blocks, GridSampling.build(resolution, samples.resolution, blocks.matrix.device)))
         _log_consistency(log, terms)
     if not data:
@@ -287,7 +290,7 @@ def _displacement_step(
     sampled = sample_views(state, signals, samples, geometry, dense.topology, points=points)
     terms = compare_views(stage, "consistency", samples, sampled)
     per_sample = setting(stage, "consistency", "map_weight", 1.0) * (256.0 / samples.resolution) ** 2
-    per_sample *= float(sampled.density)
+    per_sample *= float(sampled.density) / noise_of(terms)
     blocks = displacement_blocks(state, sampled, directions, terms, samples.texel, per_sample)
     weights = _map_weights(stage, resolution, 256)
     step = map_step(state.displacement[None], [(blocks, sampling)], weights)
@@ -295,6 +298,14 @@ def _displacement_step(
     _log_consistency(log, terms)
     log.residuals["map_step_mm"] = float(step.norm(dim=0).mean())
     return replace(state, displacement=state.displacement + step[0])
+
+
+def noise_of(terms: ConsistencyTerms) -> float:
+    """What the maps' data are divided by, so that photographs with noise are smoothed more than clean ones.
+
+    Early on, texture that is not yet in place counts as noise too: the maps then begin stiff and become free.
+    """
+    return max(float(terms.variance), LEAST_VARIANCE)
 
 
 def _log_consistency(log: StageLog, terms: ConsistencyTerms) -> None:
