@@ -9,6 +9,16 @@ from fitter.errors import InputError
 
 COMMANDS = {
     "sessions": ("benchmarks.sessions.command", "accuracy of the photograph path on generated subjects, and its gate"),
+    "ablation": ("benchmarks.ablation", "what each stage and energy gives"),
+    "errors": ("benchmarks.sessions.error_maps", "pictures of where the photograph path errs"),
+    "captures": ("benchmarks.captures", "accuracy, time and memory of whole fits of a real capture with a scan"),
+    "scans": ("benchmarks.scans", "accuracy and time of the scan path, against non-rigid ICP"),
+    "scan_detail": ("benchmarks.scan_detail", "fine detail of scans where the truth is known"),
+    "scan_alignment": ("benchmarks.scan_alignment", "finding the face in a scan in any pose"),
+    "render": ("benchmarks.render", "speed of the renderer, against deodr"),
+    "speed": ("benchmarks.speed", "seconds of a whole fit, against a former version"),
+    "speed_metrics": ("benchmarks.speed_metrics", "speed of the metrics on one core"),
+    "report": ("benchmarks.report", "docs/results.md from the result files"),
 }
 
 

@@ -10,10 +10,8 @@ over the scan's vertices within 80 mm of the nose tip whose normal points forwar
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -24,13 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fitter import __version__
+from benchmarks.records import RESULTS, headed, write_record
 from fitter.compare import compare_fit
 from fitter.compare.run import load_fit
 from fitter.compare.scan import load_scan, load_scan_landmarks
 from fitter.texture.colour import linear_to_srgb, srgb_to_linear
 
-RESULTS = Path(__file__).parent / "results"
 FULL_WELL = 8000.0
 """Electrons at white: shot noise of a small camera at moderate gain."""
 READ_NOISE = 0.0015
@@ -148,7 +145,7 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("capture", type=Path)
@@ -157,33 +154,24 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", choices=[case.name for case in CASES])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--keep", type=Path, help="keep the fitted folders here")
-    arguments = parser.parse_args()
-    scan = load_scan(arguments.scan, unit="mm")
-    landmarks = load_scan_landmarks(arguments.scan_landmarks, "mm") if arguments.scan_landmarks else None
-    chosen = [case for case in CASES if not arguments.cases or case.name in arguments.cases]
+    options = parser.parse_args(arguments)
+    scan = load_scan(options.scan, unit="mm")
+    landmarks = load_scan_landmarks(options.scan_landmarks, "mm") if options.scan_landmarks else None
+    chosen = [case for case in CASES if not options.cases or case.name in options.cases]
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
-        work = arguments.keep or Path(temporary)
+        work = options.keep or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
         for case in chosen:
-            rows.append(run_case(case, arguments.capture, scan, landmarks, work, arguments.device))
+            rows.append(run_case(case, options.capture, scan, landmarks, work, options.device))
             print(table(rows[-1:]).splitlines()[-1], flush=True)
-    device = platform.processor() or platform.machine() if arguments.device == "cpu" else arguments.device
-    record = {
-        "benchmark": "captures",
-        "subject": arguments.capture.name,
-        "date": datetime.date.today().isoformat(),
-        "version": __version__,
-        "device": f"{device}, {os.cpu_count()} cores",
-        "rows": rows,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"captures-{arguments.capture.name}.json"
-    if path.exists() and arguments.cases:
+    record = headed("captures", {"subject": options.capture.name, "rows": rows}, options.device)
+    path = RESULTS / f"captures-{options.capture.name}.json"
+    if path.exists() and options.cases:
         known = {row["case"]: row for row in json.loads(path.read_text("utf-8"))["rows"]}
         known.update({row["case"]: row for row in rows})
         record["rows"] = [known[case.name] for case in CASES if case.name in known]
-    path.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    write_record(path, record)
     print("\n" + table(record["rows"]))
 
 

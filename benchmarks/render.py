@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.records import headed, write_record
 from fitter.camera import clip_from_camera
 from fitter.kernels import choose_backend
 from fitter.kernels.topology import MeshTopology
@@ -281,7 +282,7 @@ def environment(device: str, backend: str | None) -> dict:
     }  # fmt: skip
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure, say the result and write it as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.render", description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="image sizes, px")
@@ -290,16 +291,12 @@ def main() -> None:
     parser.add_argument("--backend", default=None, help="backend name; the device's default if not given")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/render.json"))
-    arguments = parser.parse_args()
-    passes = [
-        run(tuple(arguments.sizes), arguments.runs, arguments.backend, arguments.device)
-        for _ in range(arguments.repeat)
-    ]
-    record = {"deodr_over_ours": ratio_range(passes, arguments.sizes), "passes": passes}
-    text = json.dumps(record, indent=2)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(text + "\n")
-    print(text)
+    options = parser.parse_args(arguments)
+    passes = [run(tuple(options.sizes), options.runs, options.backend, options.device) for _ in range(options.repeat)]
+    content = {"deodr_over_ours": ratio_range(passes, options.sizes), "passes": passes}
+    record = headed("render", content, options.device)
+    write_record(options.out, record)
+    print(json.dumps(record, indent=1))
 
 
 if __name__ == "__main__":

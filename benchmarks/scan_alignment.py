@@ -11,8 +11,6 @@ generated bodies say how often something is called a face that is none.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -25,6 +23,7 @@ import trimesh
 from PIL import Image, ImageDraw
 from scipy.spatial.transform import Rotation
 
+from benchmarks.records import headed, write_record
 from fitter.alignment import Alignment, align_scan
 from fitter.alignment.template import NOSE_TIP
 from fitter.capture.scan.load import load_scan
@@ -253,20 +252,20 @@ def summary(rows: list[Row]) -> list[dict]:
     return table
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the trials, print the table and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scans", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scan-alignment.json")
     parser.add_argument("--pictures", type=Path, default=None)
     parser.add_argument("--poses", type=int, default=5, help="random poses of each whole scan")
-    arguments = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     trials = Trials(load_open_model())
     trials.run("generated", "warm-up", no_faces()["sphere 80"], None)
     trials.rows.clear()
-    for path in arguments.scans:
-        trials.scan(path, arguments.poses, arguments.pictures)
+    for path in options.scans:
+        trials.scan(path, options.poses, options.pictures)
     for name, mesh in (no_faces() | body_parts()).items():
         trials.run(name, "no face", mesh, None)
     table = summary(trials.rows)
@@ -276,14 +275,13 @@ def main() -> None:
                 f"{key} {value:.2f}" if isinstance(value, float) else f"{key} {value}" for key, value in line.items()
             )
         )
-    record = {
-        "machine": {"processor": platform.machine(), "threads": 1, "python": platform.python_version()},
+    content = {
+        "threads": 1,
         "right_within": {"whole": WHOLE, "damaged": DAMAGED},
         "summary": table,
         "runs": [asdict(row) for row in trials.rows],
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    write_record(options.out, headed("scan_alignment", content))
 
 
 if __name__ == "__main__":

@@ -12,10 +12,7 @@ about 15 mm; `kept_by_scan` is the same for the decimated scan itself, of which 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +21,8 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from benchmarks.records import headed, write_record
 from benchmarks.subjects import Subject, decimated, generate_subject, noisy
-from fitter import __version__
 from fitter.capture.scan.quality import estimate_noise, median_edge
 from fitter.capture.types import Scan, Session
 from fitter.export.normals import vertex_normals
@@ -161,7 +158,7 @@ def trial(
     return row
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--subjects", nargs="+", type=int, default=[0, 1, 2, 3])
@@ -169,7 +166,7 @@ def main() -> None:
     parser.add_argument("--noise", nargs="+", type=float, default=[0.0, 0.1, 0.3])
     parser.add_argument("--config", default="scan")
     parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     model, configuration = load_open_model(), load_configuration(options.config)
     rows = []
     for seed in options.subjects:
@@ -190,20 +187,17 @@ def main() -> None:
                     f"M2 {second['median_mm']:.4f} mm {second['normal_median']:.2f}°{kept}",
                     flush=True,
                 )
-    record = {
-        "benchmark": "scan_detail",
-        "date": datetime.date.today().isoformat(),
-        "version": __version__,
-        "device": f"{platform.machine()}, {os.cpu_count()} cores",
+    content = {
         "configuration": options.config,
         "trials": rows,
         "m2_better_in_distance": sum(row["M2"]["median_mm"] < row["M1"]["median_mm"] for row in rows),
         "m2_better_in_normals": sum(row["M2"]["normal_median"] < row["M1"]["normal_median"] for row in rows),
         "of": len(rows),
     }
+    record = headed("scan_detail", content)
     print(json.dumps({k: v for k, v in record.items() if k != "trials"}, indent=1))
     if options.out:
-        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_record(options.out, record)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,8 @@ residual is measured with the same samples.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -27,7 +25,7 @@ import numpy as np
 import torch
 import trimesh
 
-from fitter import __version__
+from benchmarks.records import headed, write_record
 from fitter.capture.scan.load import load_scan
 from fitter.capture.scan_session import load_scan_session
 from fitter.capture.types import ScanLandmarks, Session
@@ -154,7 +152,7 @@ def large_scan(scan: Path, work: Path) -> dict:
     }
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scans", nargs="+", type=Path)
@@ -162,7 +160,7 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="also fit the first scan with two million triangles")
     parser.add_argument("--no-peer", action="store_true")
     parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     model, configuration = load_open_model(), load_configuration("scan")
     rows = []
     for path in options.scans:
@@ -188,18 +186,17 @@ def main() -> None:
         skin = {level: row["levels"][level]["skin"] for level in ("M0", "M1", "M2")}
         shown = "  ".join(f"{k} {v['median_mm']:.3f} mm {v['normal_median']:.2f}°" for k, v in skin.items())
         print(f"{path.name}: {shown}  {seconds:.1f} s  peer {row.get('nricp_amberg')}", flush=True)
-    record = {
-        "benchmark": "scans",
-        "date": datetime.date.today().isoformat(),
-        "version": __version__,
-        "device": f"{platform.machine()}, {os.cpu_count()} cores",
-        "scans": rows,
-        "mean": {
-            level: round(float(np.mean([row["levels"][level]["skin"]["median_mm"] for row in rows])), 4)
-            for level in ("M0", "M1", "M2")
+    record = headed(
+        "scans",
+        {
+            "scans": rows,
+            "mean": {
+                level: round(float(np.mean([row["levels"][level]["skin"]["median_mm"] for row in rows])), 4)
+                for level in ("M0", "M1", "M2")
+            },
+            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         },
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-    }
+    )
     peers = [row for row in rows if "median_mm" in row.get("nricp_amberg", {})]
     if peers:
         ratios = [row["nricp_amberg"]["median_mm"] / row["levels"]["M1"]["skin"]["median_mm"] for row in peers]
@@ -214,7 +211,7 @@ def main() -> None:
             record["large"] = large_scan(options.scans[0], Path(folder))
     print(json.dumps({k: v for k, v in record.items() if k != "scans"}, indent=1))
     if options.out:
-        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_record(options.out, record)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ import numpy as np
 
 from benchmarks.crops import NOW_FACTOR, inside_ball, seven_point_ball, submesh
 from benchmarks.protocols.run import run_protocol
-from fitter import __version__
+from benchmarks.records import headed, write_record
 from fitter.capture.scan.read import compacted
 from fitter.compare.surface import Surface
 from fitter.model.open_model import load_open_model
@@ -115,23 +114,20 @@ def measure_now() -> dict[str, float]:
         return record | {"seconds per image": _seconds(whole, 3)}
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure both and print, or write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    record = {
+    options = parser.parse_args(arguments)
+    content = {
         "what": "processor seconds on one core",
-        "fitter": __version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
         "closest points": measure_closest_points(),
         "NoW, one image": measure_now(),
     }
-    text = json.dumps(record, indent=1) + "\n"
-    if arguments.out is not None:
-        arguments.out.write_text(text)
-    print(text, end="")
+    record = headed("speed_metrics", content)
+    if options.out is not None:
+        write_record(options.out, record)
+    print(json.dumps(record, indent=1))
 
 
 if __name__ == "__main__":

@@ -76,6 +76,17 @@ def test_contrast_does_not_matter(mode):
         assert float(scaled.grey) == pytest.approx(factor * float(terms.grey), rel=1e-3)
 
 
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_variance_is_that_of_the_noise(factor):
+    """Twice the noise has four times the variance, and it is the mean of the squared residuals."""
+    values, weight = _noisy()
+    louder = values + (factor - 1.0) * (values - _views()[0])
+    terms, other = (consistency_terms(v, weight, **SETTINGS["gain"], robust=50.0) for v in (values, louder))
+    assert float(terms.variance) == pytest.approx(float((terms.weight * terms.residual**2).sum() / terms.weight.sum()))
+    before, after = (float(typical_contrast(v, weight, 5.0).mean()) for v in (values, louder))
+    assert float(other.variance / terms.variance) == pytest.approx((factor * before / after) ** 2, rel=0.05)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_exposure_of_a_view_does_not_matter(mode):
     values, weight = _noisy()

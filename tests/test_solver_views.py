@@ -10,11 +10,12 @@ import torch
 from fitter.camera import project, transform_points
 from fitter.hierarchy.samples import surface_samples
 from fitter.kernels.topology import MeshTopology
-from fitter.optimise.observation import GREY, Observation, build_pyramid, sample_image
+from fitter.optimise.observation import Observation, Signal, build_pyramid, sample_image
 from fitter.optimise.views import (
     angle_weight,
     depth_image,
     sample_views,
+    sampled_colours,
     surface_geometry,
     visibility,
 )
@@ -22,6 +23,7 @@ from tests.test_solver_parameters import MODEL, toy_state, turned
 
 HEIGHT, WIDTH = 320, 256
 RAMP = (0.3, 7e-4, -4e-4)
+GREY = torch.tensor([0.35, 0.5, 0.15], dtype=torch.float64)
 
 
 def _ramp() -> torch.Tensor:
@@ -49,7 +51,7 @@ def test_grey_and_its_derivatives_at_every_level(longest):
     state, observation, topology, samples = _scene()
     geometry = surface_geometry(MODEL, state, topology)
     assert max(observation.level(0, longest).size) == longest
-    sampled = sample_views(state, observation, samples, geometry, topology, longest)
+    sampled = sample_views(state, observation.signals(longest, GREY), samples, geometry, topology)
     world = samples.interpolate(geometry[0].vertices)
     for view in range(2):
         cam = transform_points(state.cam_from_world[view], world)
@@ -60,7 +62,7 @@ def test_grey_and_its_derivatives_at_every_level(longest):
         inside = (pixels > margin).all(1) & (pixels < torch.tensor([WIDTH, HEIGHT]) - margin).all(1)
         assert int(inside.sum()) > 200
         expected = RAMP[0] + pixels @ torch.tensor(RAMP[1:], dtype=torch.float64)
-        assert torch.allclose(sampled.grey[view][inside], expected[inside], atol=1e-9)
+        assert torch.allclose(sampled.signal[view][inside], expected[inside], atol=1e-9)
         slope = torch.tensor(RAMP[1:], dtype=torch.float64).expand(int(inside.sum()), 2)
         assert torch.allclose(sampled.pixel_gradient[view][inside], slope, atol=1e-9)
         step = torch.tensor([0.02, -0.01, 0.03], dtype=torch.float64)
@@ -73,7 +75,8 @@ def test_clipped_and_masked_pixels_do_not_count():
     image = _ramp().clone()
     image[:, : WIDTH // 2] = 1.0
     state, observation, topology, samples = _scene(image)
-    sampled = sample_views(state, observation, samples, surface_geometry(MODEL, state, topology), topology, 320)
+    signals = observation.signals(320, GREY)
+    sampled = sample_views(state, signals, samples, surface_geometry(MODEL, state, topology), topology)
     left = sampled.pixels[..., 0] < WIDTH / 2 - 1
     assert float(sampled.weight[left].max()) == 0.0 and float(sampled.weight[~left].max()) > 0.5
     mask = torch.zeros(HEIGHT, WIDTH)
@@ -91,7 +94,7 @@ def test_what_turns_away_or_is_hidden_does_not_count():
     world = samples.interpolate(geometry[0].vertices)
     centre = -state.cam_from_world[0, :3, :3].T @ state.cam_from_world[0, :3, 3]
     cosine = (normals * torch.nn.functional.normalize(centre - world, dim=-1)).sum(-1)
-    sampled = sample_views(state, observation, samples, geometry, topology, 320)
+    sampled = sample_views(state, observation.signals(320, GREY), samples, geometry, topology)
     assert int((cosine < 0.15).sum()) > 50
     assert float(sampled.weight[0][cosine < 0.15].max()) == 0.0
     direct = sampled.weight[0] > 0
@@ -121,12 +124,25 @@ def test_pyramid_halves_and_keeps_its_scale():
     pyramid = build_pyramid(image, None, smallest=20)
     assert [level.size for level in pyramid] == [(101, 64), (50, 32), (25, 16)]
     assert [level.scale for level in pyramid] == [1.0, 0.5, 0.25]
-    grey = (image * torch.tensor(GREY, dtype=torch.float64)).sum(-1)
-    assert sum(GREY) == pytest.approx(1.0)
-    assert torch.allclose(pyramid[0].grey[0], grey)
-    assert float(pyramid[1].grey[0, 3, 5]) == pytest.approx(float(grey[6:8, 10:12].mean()))
-    assert float(pyramid[0].grey[1, 30, 30]) == pytest.approx(float(grey[30, 31] - grey[30, 29]) / 2)
-    assert float(pyramid[0].grey[2, 30, 30]) == pytest.approx(float(grey[31, 30] - grey[29, 30]) / 2)
+    channel = torch.tensor([0.5, -0.4, 0.1], dtype=torch.float64)
+    mixed = (image * channel).sum(-1)
+    signals = [Signal.of(level, channel).image for level in pyramid]
+    assert torch.allclose(signals[0][0], mixed)
+    assert float(signals[1][0, 3, 5]) == pytest.approx(float(mixed[6:8, 10:12].mean()))
+    assert float(signals[0][1, 30, 30]) == pytest.approx(float(mixed[30, 31] - mixed[30, 29]) / 2)
+    assert float(signals[0][2, 30, 30]) == pytest.approx(float(mixed[31, 30] - mixed[29, 30]) / 2)
+
+
+def test_colours_at_the_samples_are_those_of_the_channels():
+    """Sampling three colours is sampling three channels, with the same weights."""
+    image = torch.rand(HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    state, observation, topology, samples = _scene(image)
+    geometry = surface_geometry(MODEL, state, topology)
+    colours, weight = sampled_colours(state, observation, samples, geometry, topology, 160)
+    assert colours.shape == (2, samples.count, 3)
+    for number, channel in enumerate(torch.eye(3, dtype=torch.float64)):
+        sampled = sample_views(state, observation.signals(160, channel), samples, geometry, topology)
+        assert torch.allclose(colours[..., number], sampled.signal) and torch.equal(weight, sampled.weight)
 
 
 def test_sampling_an_image_at_its_pixel_centres():

@@ -79,9 +79,7 @@ def run_task(task: Task) -> list[dict]:
     return rows
 
 
-def _row(
-    task: Task, case: str, calibrated: bool, levels: Levels, configuration: Configuration, truth: Truth
-) -> dict:
+def _row(task: Task, case: str, calibrated: bool, levels: Levels, configuration: Configuration, truth: Truth) -> dict:
     triangles = {level: triangles_of(level, configuration) for level in LEVELS}
     measured = {
         alignment: numbers(level_errors(levels, triangles, truth, alignment))

@@ -43,9 +43,6 @@ def level_errors(levels: Levels, triangles: dict[str, np.ndarray], truth: Truth,
 def numbers(errors: dict[str, LevelErrors]) -> dict[str, dict[str, float]]:
     """Level -> median, mean and 90th percentile of distances in mm, median and mean of normal angles in degrees."""
     return {
-        level: {
-            UNITS.get(name, name): round(float(getattr(summarise(entry.errors), name)), 4)
-            for name in KEPT
-        }
+        level: {UNITS.get(name, name): round(float(getattr(summarise(entry.errors), name)), 4) for name in KEPT}
         for level, entry in errors.items()
     }

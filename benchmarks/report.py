@@ -1,0 +1,247 @@
+"""`python -m benchmarks report`: docs/results.md from the files in benchmarks/results.
+
+What a person says about the figures (the largest errors that remain) stands in benchmarks/results/largest-errors.md
+and is taken over as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import ablation, captures
+from benchmarks.records import RESULTS, read_record
+from benchmarks.sessions.cases import AVERAGE, CASES
+from benchmarks.sessions.command import TONE_CASES
+from benchmarks.sessions.summary import case_table, tone_table
+from fitter.atomic import write_text
+
+TARGET = Path(__file__).resolve().parents[1] / "docs" / "results.md"
+HEAD = """# Results
+
+Made by `python -m benchmarks report` from the files in `benchmarks/results`; do not edit. Distances are in millimetres,
+angles in degrees; intervals are 95 % bootstraps over subjects. How each figure is measured stands at the top of the
+module that the command names, and in [evaluation](evaluation.md)."""
+
+
+def _made_by(record: dict[str, Any], command: str) -> str:
+    return f"`{command}`, {record['date']}, version {record['version']}, {record['device']}."
+
+
+def sessions(record: dict[str, Any]) -> str:
+    """Accuracy of the photograph path on generated subjects."""
+    rows = record["rows"]
+    count = len({row["subject"] for row in rows})
+    cases = ["one", AVERAGE, *(case.name for case in CASES if not case.name.startswith("one_"))]
+    lines = [
+        "## Photographs of generated subjects",
+        "",
+        f"{count} persons whose geometry the model cannot span, {record['size_px']} px, path-traced; mean distance of the "
+        "true surface (within 80 mm of the nose tip, facing forward, without eyes, nostrils, inside of the mouth, ears) "
+        "to each level, and median normal angle, mean over the persons. `average of singles` is the mean of the five "
+        "single views' shapes, the naive average of HRN's table 4.",
+        "",
+        case_table(rows, cases),
+        "",
+        "M2 per skin tone (0 very light, 6 very dark), mean distance and median normal angle:",
+        "",
+        tone_table(rows, [case for case in TONE_CASES if any(row["case"].startswith(case) for row in rows)]),
+        "",
+        "What must hold:",
+        "",
+        *(f"- {'holds' if c['holds'] else '**missed**'}: {c['line']}: {c['found']}" for c in record["checks"]),
+        "",
+        _made_by(record, "python -m benchmarks sessions"),
+    ]
+    return "\n".join(lines)
+
+
+def james(record: dict[str, Any]) -> str:
+    """A real subject with a scan."""
+    return "\n".join(
+        [
+            f"## Photographs of {record['subject'].capitalize()}",
+            "",
+            "A real head (textured scan, rendered); median distance of the scan's vertices, median normal angle; seconds "
+            "and memory of the whole command.",
+            "",
+            captures.table(record["rows"]),
+            "",
+            _made_by(record, "python -m benchmarks captures CAPTURE --scan SCAN --scan-landmarks FILE"),
+        ]
+    )
+
+
+def ablations(record: dict[str, Any]) -> str:
+    """What each part gives."""
+    rows = record["rows"]
+    missing = " and ".join(f"`{name}`" for name in record["not_here"])
+    return "\n".join(
+        [
+            "## Ablation",
+            "",
+            f"{len(record['subjects'])} generated subjects. HRN's table 3 with its recipe (`mv_hrn`) on the photograph "
+            f"from the front, after similarity alignment; the rows {missing} need networks that are not part of this "
+            "version:",
+            "",
+            ablation.table(rows, ablation.PAPER, "similarity"),
+            "",
+            "Our own parts left out in turn, three calibrated photographs, as they lie:",
+            "",
+            ablation.table(rows, ablation.OWN, "raw"),
+            "",
+            _made_by(record, "python -m benchmarks ablation"),
+        ]
+    )
+
+
+def scans(record: dict[str, Any]) -> str:
+    """The scan path on real scans."""
+    lines = [
+        "## Scans",
+        "",
+        "Median distance of samples that the fit did not use to each level, without eyes, nostrils and inside of the "
+        "mouth; `nricp` is `trimesh.registration.nricp_amberg` from the same alignment.",
+        "",
+        "| scan | M0 | M1 | M2 | M2 without smoothing | nricp | seconds | seconds of nricp |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for entry in record["scans"]:
+        levels = [entry["levels"][level]["skin"]["median_mm"] for level in ("M0", "M1", "M2")]
+        peer = entry.get("nricp_amberg", {})
+        cells = [*levels, entry["m2_without_smoothing"]["median_mm"], peer.get("median_mm", float("nan"))]
+        lines.append(
+            f"| {entry['scan']} | "
+            + " | ".join(f"{value:.3f}" for value in cells)
+            + f" | {entry['seconds_fit']:.1f} | {peer.get('seconds', float('nan')):.1f} |"
+        )
+    large = record.get("large")
+    if large:
+        lines += [
+            "",
+            f"A scan of {large['triangles']:,} triangles: {large['seconds']:.0f} s, {large['peak_memory_mb']} MB.",
+        ]
+    return "\n".join([*lines, "", _made_by(record, "python -m benchmarks scans SCAN…")])
+
+
+def scan_detail(record: dict[str, Any]) -> str:
+    """Fine detail of scans where the truth is known."""
+    lines = [
+        "## Fine detail of scans",
+        "",
+        "Generated faces thinned to three densities, with noise; M1 and M2 against the undecimated, noise-free surface, "
+        "mean over the faces. `kept` is the share of the detail's amplitude above two texels (least over the faces).",
+        "",
+        "| edges mm | noise mm | M1 mm | M2 mm | M1 ° | M2 ° | kept | kept by the scan |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    trials = record["trials"]
+    for edge, noise in dict.fromkeys((trial["edge"], trial["noise"]) for trial in trials):
+        chosen = [trial for trial in trials if (trial["edge"], trial["noise"]) == (edge, noise)]
+        means = [
+            np.mean([t[level][key] for t in chosen]) for key in ("median_mm", "normal_median") for level in ("M1", "M2")
+        ]
+        kept = [min(t[key]["share"] for t in chosen) if key in chosen[0] else None for key in ("kept", "kept_by_scan")]
+        lines.append(
+            f"| {edge} | {noise} | {means[0]:.4f} | {means[1]:.4f} | {means[2]:.2f} | {means[3]:.2f} | "
+            + " | ".join("" if value is None else f"{value:.2f}" for value in kept)
+            + " |"
+        )
+    return "\n".join([*lines, "", _made_by(record, "python -m benchmarks scan_detail")])
+
+
+def scan_alignment(record: dict[str, Any]) -> str:
+    """Finding the face in a scan."""
+    lines = [
+        "## Alignment of scans",
+        "",
+        "| trial | runs | right | certain and wrong | seconds |",
+        "|---|---|---|---|---|",
+    ]
+    for entry in record["summary"]:
+        right = "" if entry["right"] is None else entry["right"]
+        seconds = f"{entry['seconds']:.2f}"
+        lines.append(f"| {entry['trial']} | {entry['runs']} | {right} | {entry['certain_and_wrong']} | {seconds} |")
+    return "\n".join([*lines, "", "`python -m benchmarks scan_alignment SCAN…`"])
+
+
+def speeds(record: dict[str, Any]) -> str:
+    """A whole fit against the former version."""
+    return "\n".join(
+        [
+            "## A whole fit, against the former version",
+            "",
+            f"`hrn fit {' '.join(record['arguments'])}`: {record['medians']['former']:.1f} s before, "
+            f"{record['medians']['now']:.1f} s now (medians of {len(record['seconds']['now'])} runs in turns): "
+            f"{record['former_over_now']:.2f} times as fast.",
+            "",
+            _made_by(record, "python -m benchmarks speed --former CHECKOUT"),
+        ]
+    )
+
+
+def render(record: dict[str, Any]) -> str:
+    """The renderer against deodr."""
+    cells = [
+        f"{side} px: {ratio['median']:.1f} times as fast ({ratio['min']:.1f} to {ratio['max']:.1f})"
+        for side, ratio in record["deodr_over_ours"].items()
+    ]
+    return "\n".join(
+        ["## Renderer", "", "Textured, with silhouettes, forward and backward, against deodr on the same scene: "
+         + "; ".join(cells) + ".", "", "`python -m benchmarks render`"]
+    )  # fmt: skip
+
+
+def metrics(record: dict[str, Any]) -> str:
+    """Speed of the metrics."""
+    closest, now = record["closest points"], record["NoW, one image"]
+    return "\n".join(
+        [
+            "## Metrics",
+            "",
+            f"Closest points of {closest['points']:,} points on {closest['triangles']:,} triangles: "
+            f"{closest['query seconds']:.2f} s (tree: {closest['build seconds']:.2f} s); the whole NoW pipeline per image: "
+            f"{now['seconds per image']:.2f} s, on one core.",
+            "",
+            "`python -m benchmarks speed_metrics`",
+        ]
+    )
+
+
+SECTIONS: tuple[tuple[str, Callable[[dict], str]], ...] = (
+    ("sessions", sessions),
+    ("captures-james", james),
+    ("ablation", ablations),
+    ("scans", scans),
+    ("scan-detail", scan_detail),
+    ("scan-alignment", scan_alignment),
+    ("speed", speeds),
+    ("render", render),
+    ("speed-metrics", metrics),
+)
+
+
+def document(results: Path = RESULTS) -> str:
+    """The text of docs/results.md; a section without its file is left out."""
+    parts = [HEAD]
+    for name, section in SECTIONS:
+        record = read_record(results / f"{name}.json")
+        if record is not None:
+            parts.append(section(record))
+        if name == "ablation" and (results / "largest-errors.md").is_file():
+            parts.append((results / "largest-errors.md").read_text("utf-8").strip())
+    return "\n\n".join(parts) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; gives the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks report", description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=TARGET)
+    options = parser.parse_args(arguments)
+    write_text(options.out, document())
+    print(f"-> {options.out}")
+    return 0

@@ -1,0 +1,115 @@
+"""The channel that views agree on: gloss, noise and texture of known colours, put into views by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fitter.energies.channel import GREY, changing_reflection, discriminant_channel, pair_covariances
+
+SIZE, VIEWS, LOWPASS = 64, 4, 4.0
+DARK = torch.tensor([0.40, 0.28, 0.20], dtype=torch.float64)
+LIGHT = torch.tensor([0.72, 0.60, 0.55], dtype=torch.float64)
+
+
+def _noise(*shape: int, seed: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def _views(skin: torch.Tensor, melanin: tuple[float, float, float], gloss: float, noise: float) -> torch.Tensor:
+    """[N, 3, S, S] encoded: one texture in all views, in each view other gloss in white light, and noise."""
+    texture = torch.tensor(melanin, dtype=torch.float64)[:, None, None] * _noise(SIZE, SIZE, seed=0)
+    linear = (skin[:, None, None] + texture).clamp_min(0.01) ** 2.4
+    v, u = torch.meshgrid(*[torch.arange(SIZE, dtype=torch.float64)] * 2, indexing="ij")
+    views = []
+    for view in range(VIEWS):
+        lobe = torch.exp(-((u - 12.0 - 11.0 * view) ** 2 + (v - 30.0) ** 2) / 150.0)
+        glitter = lobe * (1.0 + 0.5 * _noise(SIZE, SIZE, seed=5 + view)).clamp_min(0.0)
+        views.append((linear + gloss * glitter) ** (1 / 2.4) + noise * _noise(3, SIZE, SIZE, seed=20 + view))
+    return torch.stack(views)
+
+
+def _response(channel: torch.Tensor, skin: torch.Tensor) -> tuple[float, float]:
+    """Share of a change of the skin's own colour, and of white light on it, that a channel sees (of grey's share)."""
+    changes = (skin, skin**-1.4)
+    return tuple(float((channel @ c).abs() / (torch.tensor(GREY, dtype=torch.float64) @ c)) for c in changes)
+
+
+def test_without_gloss_the_better_channel_counts_more():
+    """Equal noise, twice the texture in green as in red and blue: the discriminant is the matched filter (1, 2, 1)."""
+    channel = discriminant_channel(
+        _views(LIGHT, (0.01, 0.02, 0.01), 0.0, 0.01), torch.ones(VIEWS, SIZE, SIZE, dtype=torch.float64), LOWPASS
+    )
+    assert float(channel.abs().sum()) == pytest.approx(1.0)
+    assert channel.numpy() == pytest.approx(np.array([0.25, 0.5, 0.25]), abs=0.06)
+
+
+def test_gloss_on_dark_skin_is_not_seen():
+    views = _views(DARK, (0.03, 0.02, 0.012), 0.05, 0.003)
+    channel = discriminant_channel(views, torch.ones(VIEWS, SIZE, SIZE, dtype=torch.float64), LOWPASS)
+    texture, gloss = _response(channel, DARK)
+    assert gloss < 0.1 and texture > 0.15
+    assert float(channel @ torch.tensor([0.03, 0.02, 0.012], dtype=torch.float64)) > 0
+
+
+def test_less_gloss_weighs_less():
+    """With the same noise, a channel gives up more signal for blindness the more gloss there is."""
+    weight = torch.ones(VIEWS, SIZE, SIZE, dtype=torch.float64)
+    seen = [
+        _response(discriminant_channel(_views(DARK, (0.03, 0.02, 0.012), gloss, 0.01), weight, LOWPASS), DARK)[1]
+        for gloss in (0.0, 0.004, 0.05)
+    ]
+    assert seen[0] > seen[1] > seen[2]
+
+
+def test_exposure_and_unseen_views_do_not_matter():
+    views = _views(DARK, (0.03, 0.02, 0.012), 0.03, 0.004)
+    weight = torch.ones(VIEWS, SIZE, SIZE, dtype=torch.float64)
+    channel = discriminant_channel(views, weight, LOWPASS)
+    exposed = views * torch.tensor([0.8, 1.0, 1.1, 1.3], dtype=torch.float64)[:, None, None, None]
+    assert discriminant_channel(exposed, weight, LOWPASS).numpy() == pytest.approx(channel.numpy(), abs=0.03)
+    weight[3] = 0.0
+    first = discriminant_channel(views, weight, LOWPASS)
+    views[3] = 0.9
+    assert torch.allclose(first, discriminant_channel(views, weight, LOWPASS))
+
+
+def test_grey_where_nothing_is_seen_twice():
+    views = _views(LIGHT, (0.02, 0.02, 0.02), 0.0, 0.01)
+    weight = torch.zeros(VIEWS, SIZE, SIZE, dtype=torch.float64)
+    weight[0] = 1.0
+    assert discriminant_channel(views, weight, LOWPASS).tolist() == pytest.approx(list(GREY))
+
+
+def test_pair_covariances_against_loops():
+    values, weight = (
+        _noise(3, 3, 5, 6, seed=1),
+        torch.rand(3, 5, 6, generator=torch.Generator().manual_seed(2)).double(),
+    )
+    within, between, count = np.zeros((3, 3)), np.zeros((3, 3)), 0.0
+    for one in range(3):
+        for other in range(3):
+            if one == other:
+                continue
+            for i in range(5):
+                for j in range(6):
+                    w = float(weight[one, i, j] * weight[other, i, j])
+                    a, b = values[one, :, i, j].numpy(), values[other, :, i, j].numpy()
+                    within += w * np.outer(a, a)
+                    between += w * np.outer(a, b)
+                    count += w
+    found = pair_covariances(values, weight)
+    assert found[0].numpy() == pytest.approx(within / count, rel=1e-9)
+    assert found[1].numpy() == pytest.approx(between / count, rel=1e-9)
+
+
+def test_changes_of_the_skins_own_colour_are_not_taken_for_gloss():
+    """Views that differ in the brightness of the skin only add nothing in the direction of white light."""
+    weight = torch.ones(2, SIZE, SIZE, dtype=torch.float64)
+    body = DARK / DARK.norm()
+    wide = DARK[None, :, None, None] + body[None, :, None, None] * 0.02 * _noise(2, 1, SIZE, SIZE, seed=3)
+    change = changing_reflection(wide, weight, DARK)
+    values, vectors = torch.linalg.eigh(change)
+    assert float((vectors[:, -1] @ body).abs()) == pytest.approx(1.0, abs=1e-6)
+    assert float(values[:2].abs().max()) < 1e-9 * float(values[-1])
