@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from fitter.energies.channel import GREY, changing_reflection, discriminant_channel, pair_covariances
+from fitter.energies.channel import (
+    GREY,
+    changing_reflection,
+    discriminant_channel,
+    highlight_trust,
+    pair_covariances,
+)
 
 SIZE, VIEWS, LOWPASS = 64, 4, 4.0
 DARK = torch.tensor([0.40, 0.28, 0.20], dtype=torch.float64)
@@ -113,3 +119,21 @@ def test_changes_of_the_skins_own_colour_are_not_taken_for_gloss():
     values, vectors = torch.linalg.eigh(change)
     assert float((vectors[:, -1] @ body).abs()) == pytest.approx(1.0, abs=1e-6)
     assert float(values[:2].abs().max()) < 1e-9 * float(values[-1])
+
+
+def test_highlights_lose_trust_and_texture_does_not():
+    views = _views(DARK, (0.03, 0.02, 0.012), 0.15, 0.002)
+    weight = torch.ones(VIEWS, SIZE, SIZE, dtype=torch.float64)
+    trust = highlight_trust(views, weight)
+    for view in range(VIEWS):
+        peak = 12 + 11 * view
+        assert float(trust[view, 28:32, peak - 2 : peak + 3].mean()) < 0.1
+    assert float(trust[:, 56:].min()) > 0.8
+    plain = highlight_trust(_views(DARK, (0.03, 0.02, 0.012), 0.0, 0.002), weight)
+    assert float((plain > 0.5).double().mean()) > 0.95
+
+
+def test_trust_where_nothing_is_seen_twice():
+    views, weight = _views(LIGHT, (0.02, 0.02, 0.02), 0.1, 0.0), torch.zeros(VIEWS, SIZE, SIZE, dtype=torch.float64)
+    weight[1] = 1.0
+    assert float(highlight_trust(views, weight).min()) == 1.0

@@ -59,7 +59,10 @@ def _row(subject: str, case: str, tone: int | None, distances: tuple, angles: tu
 
 def test_truth_counts_what_a_comparison_counts(folder):
     truth = load_truth(folder)
-    assert 200 < len(truth.points) <= POINTS and truth.tone == json.loads((folder / "subject.json").read_text())["skin_tone"]
+    assert (
+        200 < len(truth.points) <= POINTS
+        and truth.tone == json.loads((folder / "subject.json").read_text())["skin_tone"]
+    )
     assert np.linalg.norm(truth.points - truth.frame.nose_tip, axis=1).max() <= RADIUS_MM
     assert (truth.normals @ truth.frame.forward).min() > 0.0
     with np.load(folder / "truth.npz") as file:
@@ -81,7 +84,9 @@ def test_an_exact_fit_has_no_error_and_an_offset_is_measured(open_model):
     assert found["M1"]["mean_mm"] < 1e-6 and found["M1"]["normal_median"] < 1e-3
     # Another size and place: nothing is left after a similarity, and M0's own error stays with M0.
     move = Similarity(1.07, rotation_from_vector(np.array([0.02, -0.03, 0.01])), np.array([3.0, -2.0, 5.0]))
-    moved = Levels({k: move(v) for k, v in exact.vertices.items()}, {k: move(v) for k, v in exact.landmarks.items()}, 1.0)
+    moved = Levels(
+        {k: move(v) for k, v in exact.vertices.items()}, {k: move(v) for k, v in exact.landmarks.items()}, 1.0
+    )
     moved.vertices["M0"] = moved.vertices["M0"] + np.array([0.0, 0.0, 4.0])
     raw, aligned = (numbers(level_errors(moved, triangles, truth, how)) for how in ("raw", "similarity"))
     assert raw["M1"]["median_mm"] > 1.0
@@ -93,12 +98,18 @@ def test_an_exact_fit_has_no_error_and_an_offset_is_measured(open_model):
 def test_average_of_singles_is_the_mean_after_alignment(open_model):
     """Two copies with opposite bumps, one of them elsewhere and larger: the mean has none."""
     truth, exact = _exact(open_model)
-    bump = np.exp(-(np.linalg.norm(exact.vertices["M1"] - truth.landmarks[2], axis=1) ** 2) / 200.0)[:, None] * [0, 0, 1.0]
+    bump = np.exp(-(np.linalg.norm(exact.vertices["M1"] - truth.landmarks[2], axis=1) ** 2) / 200.0)[:, None] * [
+        0,
+        0,
+        1.0,
+    ]
     first, second = (
         Levels({k: v + sign * bump for k, v in exact.vertices.items()}, exact.landmarks, 2.0) for sign in (1.0, -1.0)
     )
     move = Similarity(1.2, rotation_from_vector(np.array([0.1, 0.2, 0.0])), np.array([10.0, 0.0, 50.0]))
-    second = Levels({k: move(v) for k, v in second.vertices.items()}, {k: move(v) for k, v in second.landmarks.items()}, 2.0)
+    second = Levels(
+        {k: move(v) for k, v in second.vertices.items()}, {k: move(v) for k, v in second.landmarks.items()}, 2.0
+    )
     average = naive_average([first, second])
     assert average.vertices["M2"] == pytest.approx(exact.vertices["M2"], abs=1e-9) and average.seconds == 4.0
 
@@ -133,7 +144,7 @@ def _good_rows() -> list[dict]:
 def test_checks_hold_and_miss_as_they_should():
     rows = _good_rows()
     found = checks(rows)
-    assert len(found) == 8 and all(check.holds for check in found)
+    assert len(found) == 11 and all(check.holds for check in found)
     spoilt = [dict(row) for row in rows]
     worse = _row("subject 5", "five", 5, (0.4, 0.5, 0.3), (5.0, 4.0, 4.5))
     spoilt[[(r["subject"], r["case"]) for r in rows].index(("subject 5", "five"))] = worse
@@ -166,7 +177,10 @@ def test_gate_closes_where_a_figure_rises():
     baseline = averages(rows)
     assert baseline["five"]["M2"]["mean_mm"] == pytest.approx(0.1025, abs=1e-4)
     assert regressions(averages(rows), baseline) == []
-    worse = [_row(r["subject"], "five", r["tone"], (0.4, 0.13, 0.12), (5.0, 4.0, 3.0)) if r["case"] == "five" else r for r in rows]
+    worse = [
+        _row(r["subject"], "five", r["tone"], (0.4, 0.13, 0.12), (5.0, 4.0, 3.0)) if r["case"] == "five" else r
+        for r in rows
+    ]
     lines = regressions(averages(worse), baseline)
     assert lines == ["five, M2, mean_mm: 0.1025 before, 0.12 now"]
     gone = regressions(averages([row for row in rows if row["case"] != "two"]), baseline)

@@ -141,6 +141,7 @@ def _sampled(count: int = 30, size: int = 7):
         _random(2, size, size, seed=3).abs() + 0.1,
         torch.tensor(0.0),
         torch.tensor(0.0),
+        torch.tensor(0.0),
     )
     texels = torch.randperm(size * size, generator=torch.Generator().manual_seed(0))[:count]
     return terms, texels, sampled_views(direction_cam=_random(2, count, 3, seed=4))

@@ -80,16 +80,10 @@ def checks(rows: Sequence[dict]) -> list[Check]:
         if two and chosen:
             found.append(_better(chosen, two, case))
     light, dark = thirds(rows)
-    if five and light != dark:
-        groups = [[row for row in five if row["subject"] in names] for names in (light, dark)]
-        first, last = (values(group, "M2", DISTANCE, "raw").mean() for group in groups)
-        found.append(
-            Check(
-                f"the darkest third within {TONE_SPREAD:.0%} of the lightest (five views, M2, mean)",
-                bool(last <= (1 + TONE_SPREAD) * first),
-                f"{last:.3f} against {first:.3f} mm: {last / first - 1:+.0%}",
-            )
-        )
+    for case in ("one", "two", "three", "five"):
+        chosen = of_case(rows, case)
+        if chosen and light != dark:
+            found.append(_tones(chosen, case, light, dark))
     return found
 
 
@@ -104,6 +98,20 @@ def _levels(rows: list[dict], case: str, levels: tuple[str, str], key: str) -> C
         better == len(rows),
         f"{better} of {len(rows)}; mean {first.mean():.3f} to {second.mean():.3f}{unit}, "
         f"largest rise {(second - first).max():+.3f}{unit}",
+    )
+
+
+def _tones(rows: list[dict], case: str, light: list[str], dark: list[str]) -> Check:
+    """Whether the darkest third is nearly as good as the lightest."""
+    alignment = alignment_of(rows)
+    first, last = (
+        values([row for row in rows if row["subject"] in names], "M2", DISTANCE, alignment).mean()
+        for names in (light, dark)
+    )
+    return Check(
+        f"the darkest third within {TONE_SPREAD:.0%} of the lightest ({case} view{'s' * (case != 'one')}, M2, mean)",
+        bool(last <= (1 + TONE_SPREAD) * first),
+        f"{last:.3f} against {first:.3f} mm: {last / first - 1:+.0%}",
     )
 
 

@@ -28,6 +28,12 @@ RIDGE = 0.03
 """Share of the mean disagreement that every channel has at least: no mixture may rest on a tiny difference."""
 LEAST_SAMPLES = 200
 """Fewer samples that two views see decide nothing."""
+HIGHLIGHT = 4.0
+"""Gloss above the least glossy view's that counts as a highlight, in medians of all samples."""
+HIGHLIGHT_WIDTH = 1.5
+"""Width of the blur in which gloss is measured, samples of a grid of 192 a side."""
+SEEN = 0.05
+"""Least weight of a view that has a say in what the least gloss is."""
 
 
 def discriminant_channel(colours: Tensor, weight: Tensor, lowpass: float) -> Tensor:
@@ -43,8 +49,7 @@ def discriminant_channel(colours: Tensor, weight: Tensor, lowpass: float) -> Ten
     if int(both.sum()) < LEAST_SAMPLES:
         return grey
     weight = weight * both
-    gain = exposure_gains((colours * grey[:, None, None]).sum(1), weight)[:, None, None, None]
-    even = colours / gain
+    even = _equal_exposure(colours, weight)
     wide = masked_blur(even, weight[:, None], lowpass)
     fine = (even - wide) * both
     # What is far off is hidden, or the edge of a brow that is not yet in place.
@@ -52,9 +57,54 @@ def discriminant_channel(colours: Tensor, weight: Tensor, lowpass: float) -> Ten
     typical = (length * weight).sum() / weight.sum().clamp_min(1e-6)
     trusted = weight * robust_weight(length, 2.0 * float(typical.clamp_min(1e-6)))
     total, common = pair_covariances(fine, trusted)
-    skin = (even * trusted[:, None]).sum((0, 2, 3)) / trusted.sum().clamp_min(1e-6)
+    skin = _mean_colour(even, trusted)
     disagreement = total - common + changing_reflection(wide * both, trusted, skin)
     return _discriminant(common, disagreement, grey).to(colours.dtype)
+
+
+def highlight_trust(colours: Tensor, weight: Tensor) -> Tensor:
+    """[N, S, S] in [0, 1]: low where a view sees a highlight that another view does not see.
+
+    Gloss is read across the skin's own colour, so texture and shading do not count; that the least glossy view is the
+    measure takes out what is the same in all views. The mixture of `discriminant_channel` is blind to gloss to first
+    order only; a highlight that outshines the skin is left out here.
+
+    Args:
+        colours: [N, 3, S, S] each view's sRGB-encoded colours at the surface's samples.
+        weight: [N, S, S] how well each view sees the sample.
+    """
+    both = (weight > 0.01).sum(0) > 1
+    if int(both.sum()) < LEAST_SAMPLES:
+        return torch.ones_like(weight)
+    weight = weight * both
+    even = _equal_exposure(colours, weight)
+    _, across = _gloss_directions(_mean_colour(even, weight))
+    gloss = torch.einsum("c,ncij->nij", across / (across @ across).clamp_min(1e-9), even)
+    gloss = masked_blur(gloss, weight, HIGHLIGHT_WIDTH * weight.shape[-1] / 192.0)
+    seen = weight > SEEN
+    least = torch.where(seen, gloss, torch.full_like(gloss, torch.inf)).amin(0)
+    excess = torch.where(seen, gloss - least, torch.zeros_like(gloss))
+    typical = excess[excess > 0].median() if bool((excess > 0).any()) else excess.new_ones(())
+    return robust_weight(excess, HIGHLIGHT * float(typical.clamp_min(1e-6)))
+
+
+def _equal_exposure(colours: Tensor, weight: Tensor) -> Tensor:
+    """Colours [N, 3, S, S] of all views at one exposure."""
+    grey = (colours * colours.new_tensor(GREY)[:, None, None]).sum(1)
+    return colours / exposure_gains(grey, weight)[:, None, None, None]
+
+
+def _mean_colour(colours: Tensor, weight: Tensor) -> Tensor:
+    """[3] mean of colours [N, 3, S, S] under weights [N, S, S]."""
+    return (colours * weight[:, None]).sum((0, 2, 3)) / weight.sum().clamp_min(1e-6)
+
+
+def _gloss_directions(skin: Tensor) -> tuple[Tensor, Tensor]:
+    """How white light changes an encoded colour [3]: the unit direction, and its part across the colour itself."""
+    body = skin / skin.norm()
+    white = skin.clamp_min(0.02) ** ENCODING
+    white = white / white.norm()
+    return white, white - (white @ body) * body
 
 
 def pair_covariances(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,10 +134,7 @@ def changing_reflection(wide: Tensor, weight: Tensor, skin: Tensor) -> Tensor:
     """
     change = wide - weighted_mean(wide, weight[:, None])
     change = torch.einsum("nij,ncij,ndij->cd", weight, change, change) / weight.sum().clamp_min(1e-6)
-    body = skin / skin.norm()
-    white = skin.clamp_min(0.02) ** ENCODING
-    white = white / white.norm()
-    across = white - (white @ body) * body
+    white, across = _gloss_directions(skin)
     squared_sine = across @ across
     strength = (across @ change @ across) / squared_sine.clamp_min(1e-9) / (squared_sine + SAME_COLOUR)
     return change + GLOSS * strength * white[:, None] * white

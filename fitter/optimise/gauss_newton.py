@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from fitter.camera import transform_points
-from fitter.energies.channel import GREY, discriminant_channel
+from fitter.energies.channel import GREY, discriminant_channel, highlight_trust
 from fitter.energies.consistency import ConsistencyTerms, consistency_terms
 from fitter.hierarchy.dense import DenseSurface, dense_samples, dense_surface
 from fitter.hierarchy.face import FaceState, deformation_offsets, m1_vertices
@@ -89,8 +89,20 @@ def landmark_weights(problem: Problem, state: FaceState, jaw: float) -> Tensor:
     return torch.stack(weights) * problem.observation.landmark_confidence
 
 
-def compared_channel(problem: Problem, state: FaceState, stage: Stage, samples: SurfaceSamples, image: int) -> Tensor:
-    """The mixture [3] of red, green and blue that a stage compares: grey, or where the views agree best.
+@dataclass(frozen=True)
+class Compared:
+    """What a pass compares."""
+
+    signals: tuple[Signal, ...]
+    """The channel of every view."""
+    trust: Tensor | None
+    """[N, S, S] in [0, 1]: low in highlights; None where all is compared alike."""
+
+
+def compared_channel(
+    problem: Problem, state: FaceState, stage: Stage, samples: SurfaceSamples, image: int
+) -> tuple[Tensor, Tensor | None]:
+    """The mixture [3] of red, green and blue that a stage compares, and which of its samples to trust [N, S, S].
 
     Args:
         problem: Its photographs, and the channel where one is decided already.
@@ -100,32 +112,37 @@ def compared_channel(problem: Problem, state: FaceState, stage: Stage, samples: 
         image: Level of the photographs, px.
     """
     if problem.channel is not None:
-        return problem.channel
+        return problem.channel, None
     if setting(stage, "consistency", "channel", "best") == "grey":
-        return state.identity.new_tensor(GREY)
+        return state.identity.new_tensor(GREY), None
     geometry = surface_geometry(problem.model, state, problem.topology)
-    colours, weight = sampled_colours(state, problem.observation, samples, geometry, problem.topology, image)
+    seen, weight = sampled_colours(state, problem.observation, samples, geometry, problem.topology, image)
+    colours = samples.to_grid(seen.transpose(0, 1)).permute(2, 3, 0, 1)
+    weight = samples.to_grid(weight.T).permute(2, 0, 1)
     width = ("window", 8.0) if setting(stage, "consistency", "mode", "gain") == "lcn" else ("lowpass", 16.0)
-    return discriminant_channel(
-        samples.to_grid(colours.transpose(0, 1)).permute(2, 3, 0, 1),
-        samples.to_grid(weight.T).permute(2, 0, 1),
-        setting(stage, "consistency", *width) * samples.resolution / REFERENCE_SAMPLES,
-    )
+    lowpass = setting(stage, "consistency", *width) * samples.resolution / REFERENCE_SAMPLES
+    return discriminant_channel(colours, weight, lowpass), highlight_trust(colours, weight)
 
 
-def compare_views(stage: Stage, energy: str, samples: SurfaceSamples, sampled: SampledViews) -> ConsistencyTerms:
-    """Photo-consistency at the samples, with the stage's settings."""
+def compare_views(
+    stage: Stage, samples: SurfaceSamples, sampled: SampledViews, trust: Tensor | None, progress: float
+) -> ConsistencyTerms:
+    """Photo-consistency at the samples, with the stage's settings as they are after a share `progress` of its steps."""
     factor = samples.resolution / REFERENCE_SAMPLES
     values = samples.to_grid(sampled.signal.T).permute(2, 0, 1)
     weight = samples.to_grid(sampled.weight.T).permute(2, 0, 1)
+    if trust is not None:
+        # Found on the pass' own grid; a large displacement map may be sampled more finely.
+        side = (samples.resolution, samples.resolution)
+        weight = weight * (trust if trust.shape[1:] == side else interpolate(trust[None], side, mode="bilinear")[0])
     return consistency_terms(
         values,
         weight,
-        mode=setting(stage, energy, "mode", "gain"),
-        lowpass=setting(stage, energy, "lowpass", 16.0) * factor,
-        window=setting(stage, energy, "window", 8.0) * factor,
-        sigma=setting(stage, energy, "sigma", 0.3),
-        robust=setting(stage, energy, "robust", 3.0),
+        mode=setting(stage, "consistency", "mode", "gain"),
+        lowpass=setting(stage, "consistency", "lowpass", 16.0, progress) * factor,
+        window=setting(stage, "consistency", "window", 8.0, progress) * factor,
+        sigma=setting(stage, "consistency", "sigma", 0.3, progress),
+        robust=setting(stage, "consistency", "robust", 3.0, progress),
     )
 
 
@@ -135,7 +152,7 @@ def _dense_step(
     stage: Stage,
     layout: Layout,
     start: FaceState,
-    signals: Sequence[Signal],
+    compared: Compared,
     samples: SurfaceSamples | None,
     progress: float,
     log: StageLog,
@@ -146,8 +163,8 @@ def _dense_step(
     geometry = surface_geometry(model, state, problem.topology)
     add_scan_equations(equations, problem, state, layout, stage, geometry[0], progress, log)
     if "consistency" in stage.energies and samples is not None:
-        sampled = sample_views(state, signals, samples, geometry, problem.topology)
-        terms = compare_views(stage, "consistency", samples, sampled)
+        sampled = sample_views(state, compared.signals, samples, geometry, problem.topology)
+        terms = compare_views(stage, samples, sampled, compared.trust, progress)
         offsets = samples.interpolate(deformation_offsets(model, state))
         points = surface_points(model, state, samples.vertices, samples.weights, offsets)
         # Stated for 96 samples a side, whatever the pass: the balance with the priors stays.
@@ -238,7 +255,7 @@ def _deformation_step(
     problem: Problem,
     state: FaceState,
     stage: Stage,
-    signals: Sequence[Signal],
+    compared: Compared,
     samples: SurfaceSamples | None,
     progress: float,
     log: StageLog,
@@ -248,8 +265,8 @@ def _deformation_step(
     resolution = state.deformation.shape[-1]
     data = deformation_data(problem, state, stage, geometry[0], progress, log)
     if samples is not None:
-        sampled = sample_views(state, signals, samples, geometry, problem.topology)
-        terms = compare_views(stage, "consistency", samples, sampled)
+        sampled = sample_views(state, compared.signals, samples, geometry, problem.topology)
+        terms = compare_views(stage, samples, sampled, compared.trust, progress)
         per_sample = setting(stage, "consistency", "map_weight", 1.0) * (64.0 / samples.resolution) ** 2
         per_sample *= float(sampled.density) / noise_of(terms)
         blocks = deformation_blocks(state, sampled, terms, samples.texel, per_sample)
@@ -270,9 +287,10 @@ def _displacement_step(
     problem: Problem,
     state: FaceState,
     stage: Stage,
-    signals: Sequence[Signal],
+    compared: Compared,
     dense: DenseSurface,
     samples: SurfaceSamples,
+    progress: float,
     log: StageLog,
 ) -> FaceState:
     """One Gauss-Newton step of the displacement map, on the subdivided M1."""
@@ -287,8 +305,8 @@ def _displacement_step(
         directions = direction if directions is None else directions
         geometry.append(SurfaceGeometry(base, normals))
         points.append(samples.interpolate(base) + direction * amount)
-    sampled = sample_views(state, signals, samples, geometry, dense.topology, points=points)
-    terms = compare_views(stage, "consistency", samples, sampled)
+    sampled = sample_views(state, compared.signals, samples, geometry, dense.topology, points=points)
+    terms = compare_views(stage, samples, sampled, compared.trust, progress)
     per_sample = setting(stage, "consistency", "map_weight", 1.0) * (256.0 / samples.resolution) ** 2
     per_sample *= float(sampled.density) / noise_of(terms)
     blocks = displacement_blocks(state, sampled, directions, terms, samples.texel, per_sample)
@@ -325,10 +343,10 @@ def run_gauss_newton(problem: Problem, state: FaceState, stage: Stage) -> tuple[
     dense = None
     for now in passes:
         samples = surface_samples(problem.model, now.samples) if wants_views else None
-        signals: tuple[Signal, ...] = ()
+        compared = Compared((), None)
         if samples is not None:
-            channel = compared_channel(problem, state, stage, samples, now.image)
-            signals = problem.observation.signals(now.image, channel)
+            channel, trust = compared_channel(problem, state, stage, samples, now.image)
+            compared = Compared(problem.observation.signals(now.image, channel), trust)
             log.residuals |= {f"channel_{c}": float(v) for c, v in zip(("red", "green", "blue"), channel, strict=True)}
         fine = None
         if "displacement" in stage.free and wants_views:
@@ -338,11 +356,11 @@ def run_gauss_newton(problem: Problem, state: FaceState, stage: Stage) -> tuple[
         for _ in range(now.steps):
             progress = log.steps / max(total - 1, 1)
             if layout.size:
-                state = _dense_step(problem, state, stage, layout, start, signals, samples, progress, log)
+                state = _dense_step(problem, state, stage, layout, start, compared, samples, progress, log)
             if "deformation" in stage.free:
-                state = _deformation_step(problem, state, stage, signals, samples, progress, log)
+                state = _deformation_step(problem, state, stage, compared, samples, progress, log)
             if fine is not None:
-                state = _displacement_step(problem, state, stage, signals, dense, fine, log)
+                state = _displacement_step(problem, state, stage, compared, dense, fine, progress, log)
             log.steps += 1
             problem.on_step(stage.name, log.steps, total, log.total)
     if "consistency" in stage.energies and not several:

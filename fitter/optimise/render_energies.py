@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fitter.camera import clip_from_camera, project, transform_points
-from fitter.energies.channel import discriminant_channel
+from fitter.energies.channel import discriminant_channel, highlight_trust
 from fitter.energies.consistency import consistency_terms
 from fitter.energies.contour import LOWER_PART, contour_energy
 from fitter.energies.landmark import ibug68_weights, landmark_energy
@@ -299,7 +299,8 @@ def _compared(scene: Scene, samples: SurfaceSamples, image: int, lowpass: float)
     colours, weight = sampled_colours(inputs.start, inputs.observation, samples, geometry, inputs.topology, image)
     grids = samples.to_grid(colours.transpose(0, 1)).permute(2, 3, 0, 1)
     seen = samples.to_grid(weight.T).permute(2, 0, 1)
-    return seen, inputs.observation.signals(image, discriminant_channel(grids, seen, lowpass))
+    signals = inputs.observation.signals(image, discriminant_channel(grids, seen, lowpass))
+    return seen * highlight_trust(grids, seen), signals
 
 
 def consistency(

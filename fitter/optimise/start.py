@@ -107,7 +107,8 @@ def run_focal_search(problem: Problem, state: FaceState, stage: Stage) -> tuple[
         first, last = stage.passes[0], stage.passes[-1]
         samples = surface_samples(problem.model, first.samples)
         placed, _ = run_initialise(quiet, state, stage)
-        quiet = replace(quiet, channel=compared_channel(quiet, placed, stage, samples, last.image))
+        channel, _ = compared_channel(quiet, placed, stage, samples, last.image)
+        quiet = replace(quiet, channel=channel)
     sides = _longer_sides(problem, state)
     total = len(FOCAL_CANDIDATES) + 1
 
