@@ -19,7 +19,7 @@ from fitter.optimise.config import Configuration, load_configuration
 from priors.dataset.processes import default_workers
 
 BASELINE = Path(__file__).parent.parent / "baselines" / "sessions-quick.json"
-QUICK_SEEDS, QUICK_CASES = (0, 1, 2), ("one_2", "three", "three_uncalibrated")
+QUICK_SEEDS, QUICK_CASES = (0, 1, 4), ("one_2", "three")
 QUICK_SIZE, QUICK_EDGE_MM = 448, 0.8
 TONE_CASES = ("one", "two", "three", "five", "five_uncalibrated")
 
