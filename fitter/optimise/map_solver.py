@@ -15,6 +15,8 @@ from fitter.hierarchy.vertex_sampling import VertexSampling
 from fitter.optimise.conjugate_gradient import solve
 from fitter.optimise.views import SampledViews
 
+TOLERANCE = 0.05
+"""Relative residual at which the conjugate gradients stop: the next Gauss-Newton step goes on where they left off."""
 MAP_BORDER = 0.06
 """Outer fraction of the atlas in which the maps fade to zero."""
 
@@ -93,7 +95,7 @@ def map_step(
     data: Sequence[tuple[BlockField, GridSampling | VertexSampling]],
     weights: MapWeights,
     tangential: Tensor | None = None,
-    tolerance: float = 5e-3,
+    tolerance: float = TOLERANCE,
     iterations: int = 120,
 ) -> Tensor:
     """The Gauss-Newton step of a map.
