@@ -181,7 +181,8 @@ def _search(monkeypatch, lowest: float, **known: bool):
         return state, StageLog(residuals={"consistency": 1.0 + (math.log(relative) - math.log(lowest)) ** 2})
 
     monkeypatch.setattr(start_module, "run_gauss_newton", stage)
-    wanted = Stage("focal", "focal_search", free=("camera_pose",), energies={"consistency": {}})
+    monkeypatch.setattr(start_module, "compared_channel", lambda *_: (torch.ones(3) / 3.0, None))
+    wanted = Stage("focal", "focal_search", free=("camera_pose",), energies={"consistency": {}}, passes=(Pass(samples=16, image=96, steps=1),))
     found, log = run_focal_search(problem, state, wanted)
     return found, log, tried
 
