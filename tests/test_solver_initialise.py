@@ -12,7 +12,7 @@ from fitter.camera import project, transform_points
 from fitter.hierarchy.face import FaceState
 from fitter.kernels.topology import MeshTopology
 from fitter.optimise import start as start_module
-from fitter.optimise.config import Configuration, Stage
+from fitter.optimise.config import Configuration, Pass, Stage
 from fitter.optimise.gauss_newton import landmark_points
 from fitter.optimise.initialise import pose_from_landmarks, procrustes, triangulate
 from fitter.optimise.observation import Observation, build_pyramid
