@@ -15,7 +15,7 @@ COMMANDS = {
     "scans": ("benchmarks.scans", "accuracy and time of the scan path, against non-rigid ICP"),
     "scan_detail": ("benchmarks.scan_detail", "fine detail of scans where the truth is known"),
     "scan_alignment": ("benchmarks.scan_alignment", "finding the face in a scan in any pose"),
-    "render": ("benchmarks.render", "speed of the renderer, against deodr"),
+    "render": ("benchmarks.render", "speed of the renderer and its silhouettes, against deodr or nvdiffrast"),
     "speed": ("benchmarks.speed", "seconds of a whole fit, against a former version"),
     "speed_metrics": ("benchmarks.speed_metrics", "speed of the metrics on one core"),
     "report": ("benchmarks.report", "docs/results.md from the result files"),

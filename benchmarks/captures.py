@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.records import RESULTS, headed, write_record
+from benchmarks.records import headed, result_path, write_record
 from fitter.compare import compare_fit
 from fitter.compare.run import load_fit
 from fitter.compare.scan import load_scan, load_scan_landmarks
@@ -166,7 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
             rows.append(run_case(case, options.capture, scan, landmarks, work, options.device))
             print(table(rows[-1:]).splitlines()[-1], flush=True)
     record = headed("captures", {"subject": options.capture.name, "rows": rows}, options.device)
-    path = RESULTS / f"captures-{options.capture.name}.json"
+    path = result_path(f"captures-{options.capture.name}", options.device)
     if path.exists() and options.cases:
         known = {row["case"]: row for row in json.loads(path.read_text("utf-8"))["rows"]}
         known.update({row["case"]: row for row in rows})

@@ -24,6 +24,14 @@ def device_name(device: str = "cpu") -> str:
     return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
+def result_path(name: str, device: str = "cpu") -> Path:
+    """Where a benchmark's result lies: `NAME.json`, and on a GPU `NAME-GPU.json`."""
+    if not device.startswith("cuda"):
+        return RESULTS / f"{name}.json"
+    gpu = "-".join(device_name(device).lower().replace("nvidia", "").split())
+    return RESULTS / f"{name}-{gpu}.json"
+
+
 def headed(benchmark: str, content: dict[str, Any], device: str = "cpu") -> dict[str, Any]:
     """A record with the benchmark's name, date, version and device before its content."""
     head = {

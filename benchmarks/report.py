@@ -185,15 +185,29 @@ def speeds(record: dict[str, Any]) -> str:
 
 
 def render(record: dict[str, Any]) -> str:
-    """The renderer against deodr."""
-    cells = [
-        f"{side} px: {ratio['median']:.1f} times as fast ({ratio['min']:.1f} to {ratio['max']:.1f})"
-        for side, ratio in record["deodr_over_ours"].items()
+    """The renderer against its peer, and how much of the silhouettes' gradient each passes on."""
+    sizes = list(record["peer_over_ours"])
+    lines = [
+        f"## Renderer, {record['device']}",
+        "",
+        f"70,688 triangles, textured, with silhouettes, forward and backward, against {record['peer']} on the same scene "
+        f"(medians of {len(record['passes'])} passes; least and most in brackets). The gradient of the silhouette is the "
+        "share of the true one, and the relative error in brackets.",
+        "",
+        "| | " + " | ".join(f"{size} px: ms | {record['peer']}'s time over it | gradient" for size in sizes) + " |",
+        "|---" * (1 + 3 * len(sizes)) + "|",
     ]
-    return "\n".join(
-        ["## Renderer", "", "Textured, with silhouettes, forward and backward, against deodr on the same scene: "
-         + "; ".join(cells) + ".", "", "`python -m benchmarks render`"]
-    )  # fmt: skip
+    last = record["passes"][-1]
+    for name in last[sizes[0]]["ms"]:
+        cells = []
+        for size in sizes:
+            cells.append(f"{np.median([one[size]['ms'][name]['total'] for one in record['passes']]):.1f}")
+            ratio = record["peer_over_ours"][size].get(name)
+            cells.append(f"{ratio['median']:.2f} ({ratio['min']:.2f}, {ratio['max']:.2f})" if ratio else "")
+            found = last[f"silhouette_gradient_{size}"].get(name)
+            cells.append(f"{100 * found['recovered']:.1f} % ({100 * found['relative_error']:.1f} %)" if found else "")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", _made_by(record, "python -m benchmarks render")])
 
 
 def metrics(record: dict[str, Any]) -> str:

@@ -6,8 +6,8 @@ import types
 import pytest
 import torch
 
-from fitter.errors import MissingPartError
-from fitter.kernels import available_backends, choose_backend, nvdiffrast_cuda
+from fitter.errors import InputError, MissingPartError
+from fitter.kernels import available_backends, choose_backend, nvdiffrast_cuda, registry
 from fitter.kernels.torch_reference import Backend as Reference
 from fitter.render import MeshTopology, rasterize
 from tests.render_scenes import relative, sphere_scene
@@ -26,6 +26,23 @@ def test_unknown_missing_and_misplaced_backends_are_told_apart(monkeypatch):
         choose_backend("cpu", "warp_cuda")
     with pytest.raises(ValueError, match="runs on cpu"):
         choose_backend("meta", "numba_cpu")
+
+
+def test_the_environment_names_a_backend_where_it_runs(monkeypatch):
+    def default(device: str) -> str:
+        registry._default_backend.cache_clear()
+        return choose_backend(device)
+
+    monkeypatch.setenv("HRN_RENDERER", "torch_reference")
+    assert default("cpu") == "torch_reference"
+    # A name for CUDA says nothing about the CPU, where parts of a fit on CUDA render, too.
+    monkeypatch.setenv("HRN_RENDERER", "nvdiffrast_cuda")
+    assert default("cpu") == "numba_cpu"
+    monkeypatch.setenv("HRN_RENDERER", "opengl")
+    with pytest.raises(InputError, match="opengl"):
+        default("cpu")
+    monkeypatch.delenv("HRN_RENDERER")
+    assert default("cpu") == "numba_cpu"
 
 
 def test_unknown_devices_fall_to_the_reference():

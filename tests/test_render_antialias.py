@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from benchmarks.render import silhouette_gradient_error
+from benchmarks.silhouettes import silhouette_gradient_error
 from fitter.render import MeshTopology, antialias, interpolate, rasterize
 from tests.render_scenes import CPU_BACKENDS, KERNEL_BACKENDS, pixel_clip, relative, sphere_scene
 

@@ -15,6 +15,10 @@ BACKENDS = [
     pytest.param(name, marks=pytest.mark.skipif(name not in available_backends(), reason=f"{name} is not installed"))
     for name in ("warp_cuda", "nvdiffrast_cuda", "torch_reference")
 ]
+TOLERANCE = {"nvdiffrast_cuda": (4e-2, 0.3, 5e-2)}
+"""Share of other triangles, and relative errors of the gradients to positions and texture. nvdiffrast places corners more
+coarsely than our 1/256 px: a few pixels in a hundred on edges show the neighbour's triangle, and the edge walk finds no
+silhouette where coverage contradicts it."""
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -35,10 +39,11 @@ def test_values_and_gradients_agree_with_the_cpu(backend, subdivisions):
         results.append([value.cpu() for value in (fragments.triangle_id, image.detach(), position.grad, map_.grad)])
     (ids, image, grad_clip, grad_map), (true_ids, true_image, true_clip, true_map) = results
     same = ids == true_ids
-    assert (~same).float().mean() < 2e-3
+    other_ids, position, texture = TOLERANCE.get(backend, (2e-3, 2e-2, 1e-2))
+    assert (~same).float().mean() < other_ids
     assert ((image - true_image).abs()[same] > 1e-3).float().mean() < 1e-3
-    assert relative(grad_clip, true_clip) < 2e-2
-    assert relative(grad_map, true_map) < 1e-2
+    assert relative(grad_clip, true_clip) < position
+    assert relative(grad_map, true_map) < texture
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

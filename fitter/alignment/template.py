@@ -105,12 +105,13 @@ def template_of(model: MorphableModel) -> Template:
 
 
 def _build(model: MorphableModel) -> Template:
-    vertices = model.mean.detach().cpu().numpy().astype(np.float64)
-    triangles = model.triangles.cpu().numpy()
-    landmarks = model.landmarks(model.mean).detach().cpu().numpy().astype(np.float64)
+    model = model.to("cpu")
+    vertices = model.mean.numpy().astype(np.float64)
+    triangles = model.triangles.numpy()
+    landmarks = model.landmarks(model.mean).numpy().astype(np.float64)
     nose = landmarks[NOSE_TIP]
     normals = _vertex_normals(vertices, triangles)
-    regions = {name: mask.cpu().numpy() for name, mask in model.regions.items()}
+    regions = {name: mask.numpy() for name, mask in model.regions.items()}
     face = _face_vertices(vertices, landmarks, regions)
     rows = np.flatnonzero(face & (normals[:, 2] > -0.3))
     rows = rows[np.argsort(np.linalg.norm(vertices[rows] - nose, axis=1), kind="stable")]
@@ -123,7 +124,7 @@ def _build(model: MorphableModel) -> Template:
     ends = dense[edge[rows]]
     near_end = cKDTree(ends).query(dense)[0] < 4.0 if len(ends) else np.zeros(len(dense), bool)
     spread = farthest_points(dense, POINTS)
-    basis = model.identity_basis[:, :, :MODES].detach().cpu()
+    basis = model.identity_basis[:, :, :MODES]
     at_landmarks = model.landmarks(basis.permute(2, 0, 1)).permute(1, 2, 0).numpy().astype(np.float64)
     return Template(
         spread=FacePoints(dense[spread], normals[rows][spread], near_end[spread]),

@@ -5,6 +5,7 @@ Same functions and signatures as `fitter.kernels.numba_cpu`; launches go to torc
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,23 +26,35 @@ wp.init()
 LARGE_TRIANGLE_THREADS = 65536
 
 
+@lru_cache(maxsize=64)
+def _stream(stream: torch.cuda.Stream) -> wp.Stream:
+    """Warp's handle of a torch stream; making one takes as long as a launch."""
+    return wp.stream_from_torch(stream)
+
+
 def _launch(kernel: wp.Kernel, dim: tuple[int, ...], inputs: list, like: Tensor) -> None:
     """Launch on the device, and the torch stream, of a tensor."""
-    stream = wp.stream_from_torch(torch.cuda.current_stream(like.device)) if like.is_cuda else None
+    stream = _stream(torch.cuda.current_stream(like.device)) if like.is_cuda else None
     device = wp.device_from_torch(like.device)
     wp.launch(kernel, dim=dim, inputs=inputs, device=device, stream=stream, record_tape=False)
 
 
-def _view(tensor: Tensor, dtype: type | None = None) -> wp.array:
-    """The tensor's memory as a Warp array; copies only where it is not contiguous."""
-    return wp.from_torch(tensor.detach().contiguous(), dtype=dtype, requires_grad=False)
+def _view(tensor: Tensor, dtype: type | None = None):
+    """The tensor's memory as a kernel's argument; copies only where it is not contiguous.
+
+    The bare descriptor: a whole `wp.array` costs three times as much, and a render makes forty of them.
+    """
+    contiguous = tensor.detach().contiguous()
+    descriptor = wp.from_torch(contiguous, dtype=dtype, requires_grad=False, return_ctype=True)
+    descriptor.tensor = contiguous  # A descriptor does not keep its memory.
+    return descriptor
 
 
-def _triangles(topology: MeshTopology) -> wp.array:
+def _triangles(topology: MeshTopology):
     return _view(topology.triangles, wp.vec3i)
 
 
-def _or_empty(tensor: Tensor | None, like: Tensor, dtype: torch.dtype) -> wp.array:
+def _or_empty(tensor: Tensor | None, like: Tensor, dtype: torch.dtype):
     """A [B, H, W] argument, or one without rows where it is missing."""
     return _view(torch.empty((1, 0, 0), dtype=dtype, device=like.device) if tensor is None else tensor)
 
