@@ -9,7 +9,7 @@ import torch
 from fitter.energies.channel import (
     GREY,
     changing_reflection,
-    discriminant_channel,
+    discriminant_channels,
     highlight_trust,
     pair_covariances,
 )
@@ -44,16 +44,16 @@ def _response(channel: torch.Tensor, skin: torch.Tensor) -> tuple[float, float]:
 
 def test_without_gloss_the_better_channel_counts_more():
     """Equal noise, twice the texture in green as in red and blue: the discriminant is the matched filter (1, 2, 1)."""
-    channel = discriminant_channel(
+    channel = discriminant_channels(
         _views(LIGHT, (0.01, 0.02, 0.01), 0.0, 0.01), torch.ones(VIEWS, SIZE, SIZE, dtype=torch.float64), LOWPASS
-    )
+    )[0]
     assert float(channel.abs().sum()) == pytest.approx(1.0)
     assert channel.numpy() == pytest.approx(np.array([0.25, 0.5, 0.25]), abs=0.06)
 
 
 def test_gloss_on_dark_skin_is_not_seen():
     views = _views(DARK, (0.03, 0.02, 0.012), 0.05, 0.003)
-    channel = discriminant_channel(views, torch.ones(VIEWS, SIZE, SIZE, dtype=torch.float64), LOWPASS)
+    channel = discriminant_channels(views, torch.ones(VIEWS, SIZE, SIZE, dtype=torch.float64), LOWPASS)[0]
     texture, gloss = _response(channel, DARK)
     assert gloss < 0.1 and texture > 0.15
     assert float(channel @ torch.tensor([0.03, 0.02, 0.012], dtype=torch.float64)) > 0
@@ -63,7 +63,7 @@ def test_less_gloss_weighs_less():
     """With the same noise, a channel gives up more signal for blindness the more gloss there is."""
     weight = torch.ones(VIEWS, SIZE, SIZE, dtype=torch.float64)
     seen = [
-        _response(discriminant_channel(_views(DARK, (0.03, 0.02, 0.012), gloss, 0.01), weight, LOWPASS), DARK)[1]
+        _response(discriminant_channels(_views(DARK, (0.03, 0.02, 0.012), gloss, 0.01), weight, LOWPASS)[0], DARK)[1]
         for gloss in (0.0, 0.004, 0.05)
     ]
     assert seen[0] > seen[1] > seen[2]
@@ -72,20 +72,38 @@ def test_less_gloss_weighs_less():
 def test_exposure_and_unseen_views_do_not_matter():
     views = _views(DARK, (0.03, 0.02, 0.012), 0.03, 0.004)
     weight = torch.ones(VIEWS, SIZE, SIZE, dtype=torch.float64)
-    channel = discriminant_channel(views, weight, LOWPASS)
+    channels = discriminant_channels(views, weight, LOWPASS)
     exposed = views * torch.tensor([0.8, 1.0, 1.1, 1.3], dtype=torch.float64)[:, None, None, None]
-    assert discriminant_channel(exposed, weight, LOWPASS).numpy() == pytest.approx(channel.numpy(), abs=0.03)
+    assert discriminant_channels(exposed, weight, LOWPASS)[0].numpy() == pytest.approx(channels[0].numpy(), abs=0.03)
     weight[3] = 0.0
-    first = discriminant_channel(views, weight, LOWPASS)
+    first = discriminant_channels(views, weight, LOWPASS)
     views[3] = 0.9
-    assert torch.allclose(first, discriminant_channel(views, weight, LOWPASS))
+    assert torch.allclose(first, discriminant_channels(views, weight, LOWPASS))
 
 
 def test_grey_where_nothing_is_seen_twice():
     views = _views(LIGHT, (0.02, 0.02, 0.02), 0.0, 0.01)
     weight = torch.zeros(VIEWS, SIZE, SIZE, dtype=torch.float64)
     weight[0] = 1.0
-    assert discriminant_channel(views, weight, LOWPASS).tolist() == pytest.approx(list(GREY))
+    assert discriminant_channels(views, weight, LOWPASS).numpy() == pytest.approx(np.array([GREY]))
+
+
+def test_the_second_mixture_disagrees_as_much_and_says_something_else():
+    """Blood in green, melanin in red and blue, each with its own pattern: two mixtures hold both."""
+    blood, melanin = _noise(SIZE, SIZE, seed=1), _noise(SIZE, SIZE, seed=2)
+    texture = torch.stack([0.03 * melanin, 0.02 * blood, 0.02 * melanin])
+    noise = torch.stack([0.01 * _noise(3, SIZE, SIZE, seed=30 + view) for view in range(VIEWS)])
+    channels = discriminant_channels(
+        LIGHT[:, None, None] + texture + noise, torch.ones(VIEWS, SIZE, SIZE, dtype=torch.float64), LOWPASS
+    )
+    assert channels.shape == (2, 3)
+    spread = torch.einsum("kc,ncij->nkij", channels, noise).std(dim=(0, 2, 3))
+    assert float(spread[1] / spread[0]) == pytest.approx(1.0, abs=0.15)
+    seen = torch.einsum("kc,cij->kij", channels, texture).flatten(1)
+    assert abs(float(torch.corrcoef(seen)[0, 1])) < 0.1
+    # Red and blue together carry more than green alone; the other mixture is what they leave: green.
+    assert float(channels[0, [0, 2]].abs().sum()) > 3 * float(channels[0, 1].abs())
+    assert float(channels[1, 1].abs()) > 3 * float(channels[1, [0, 2]].abs().sum())
 
 
 def test_pair_covariances_against_loops():

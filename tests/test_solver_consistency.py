@@ -219,3 +219,13 @@ def test_parallax_gives_the_depth_of_a_plane(mode):
         weighted = jacobian * terms.weight.flatten(1)
         depth -= float((weighted * terms.residual.flatten(1)).sum() / (weighted * jacobian).sum())
     assert depth == pytest.approx(truth, abs=0.02)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_second_channel_has_the_first_ones_scale(mode):
+    """Half as bright and half as noisy as the first, it is not brought to the first one's contrast: it counts half."""
+    values, weight = _noisy()
+    first = consistency_terms(values, weight, **SETTINGS[mode])
+    second = consistency_terms(0.5 * values, weight, **SETTINGS[mode], beside=first)
+    assert torch.equal(second.slope, first.slope)
+    assert torch.allclose(second.residual, 0.5 * first.residual, atol=1e-5)

@@ -181,8 +181,9 @@ def _search(monkeypatch, lowest: float, **known: bool):
         return state, StageLog(residuals={"consistency": 1.0 + (math.log(relative) - math.log(lowest)) ** 2})
 
     monkeypatch.setattr(start_module, "run_gauss_newton", stage)
-    monkeypatch.setattr(start_module, "compared_channel", lambda *_: (torch.ones(3) / 3.0, None))
-    wanted = Stage("focal", "focal_search", free=("camera_pose",), energies={"consistency": {}}, passes=(Pass(samples=16, image=96, steps=1),))
+    monkeypatch.setattr(start_module, "compared_channels", lambda *_: (torch.ones(1, 3) / 3.0, None))
+    passes = (Pass(samples=16, image=96, steps=1),)
+    wanted = Stage("focal", "focal_search", free=("camera_pose",), energies={"consistency": {}}, passes=passes)
     found, log = run_focal_search(problem, state, wanted)
     return found, log, tried
 

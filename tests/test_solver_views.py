@@ -23,7 +23,7 @@ from tests.test_solver_parameters import MODEL, toy_state, turned
 
 HEIGHT, WIDTH = 320, 256
 RAMP = (0.3, 7e-4, -4e-4)
-GREY = torch.tensor([0.35, 0.5, 0.15], dtype=torch.float64)
+GREY = torch.tensor([[0.35, 0.5, 0.15]], dtype=torch.float64)
 
 
 def _ramp() -> torch.Tensor:
@@ -51,7 +51,7 @@ def test_grey_and_its_derivatives_at_every_level(longest):
     state, observation, topology, samples = _scene()
     geometry = surface_geometry(MODEL, state, topology)
     assert max(observation.level(0, longest).size) == longest
-    sampled = sample_views(state, observation.signals(longest, GREY), samples, geometry, topology)
+    sampled = sample_views(state, observation.signals(longest, GREY), samples, geometry, topology)[0]
     world = samples.interpolate(geometry[0].vertices)
     for view in range(2):
         cam = transform_points(state.cam_from_world[view], world)
@@ -76,7 +76,7 @@ def test_clipped_and_masked_pixels_do_not_count():
     image[:, : WIDTH // 2] = 1.0
     state, observation, topology, samples = _scene(image)
     signals = observation.signals(320, GREY)
-    sampled = sample_views(state, signals, samples, surface_geometry(MODEL, state, topology), topology)
+    sampled = sample_views(state, signals, samples, surface_geometry(MODEL, state, topology), topology)[0]
     left = sampled.pixels[..., 0] < WIDTH / 2 - 1
     assert float(sampled.weight[left].max()) == 0.0 and float(sampled.weight[~left].max()) > 0.5
     mask = torch.zeros(HEIGHT, WIDTH)
@@ -94,7 +94,7 @@ def test_what_turns_away_or_is_hidden_does_not_count():
     world = samples.interpolate(geometry[0].vertices)
     centre = -state.cam_from_world[0, :3, :3].T @ state.cam_from_world[0, :3, 3]
     cosine = (normals * torch.nn.functional.normalize(centre - world, dim=-1)).sum(-1)
-    sampled = sample_views(state, observation.signals(320, GREY), samples, geometry, topology)
+    sampled = sample_views(state, observation.signals(320, GREY), samples, geometry, topology)[0]
     assert int((cosine < 0.15).sum()) > 50
     assert float(sampled.weight[0][cosine < 0.15].max()) == 0.0
     direct = sampled.weight[0] > 0
@@ -126,7 +126,7 @@ def test_pyramid_halves_and_keeps_its_scale():
     assert [level.scale for level in pyramid] == [1.0, 0.5, 0.25]
     channel = torch.tensor([0.5, -0.4, 0.1], dtype=torch.float64)
     mixed = (image * channel).sum(-1)
-    signals = [Signal.of(level, channel).image for level in pyramid]
+    signals = [Signal.of(level, channel[None]).image for level in pyramid]
     assert torch.allclose(signals[0][0], mixed)
     assert float(signals[1][0, 3, 5]) == pytest.approx(float(mixed[6:8, 10:12].mean()))
     assert float(signals[0][1, 30, 30]) == pytest.approx(float(mixed[30, 31] - mixed[30, 29]) / 2)
@@ -140,9 +140,14 @@ def test_colours_at_the_samples_are_those_of_the_channels():
     geometry = surface_geometry(MODEL, state, topology)
     colours, weight = sampled_colours(state, observation, samples, geometry, topology, 160)
     assert colours.shape == (2, samples.count, 3)
-    for number, channel in enumerate(torch.eye(3, dtype=torch.float64)):
-        sampled = sample_views(state, observation.signals(160, channel), samples, geometry, topology)
+    eye = torch.eye(3, dtype=torch.float64)
+    together = sample_views(state, observation.signals(160, eye), samples, geometry, topology)
+    for number, sampled in enumerate(together):
         assert torch.allclose(colours[..., number], sampled.signal) and torch.equal(weight, sampled.weight)
+        # Channels sampled together are those sampled alone, with their derivatives.
+        (alone,) = sample_views(state, observation.signals(160, eye[number : number + 1]), samples, geometry, topology)
+        for name in ("signal", "direction_cam", "pixel_gradient", "pixels"):
+            assert torch.allclose(getattr(alone, name), getattr(sampled, name)), name
 
 
 def test_sampling_an_image_at_its_pixel_centres():

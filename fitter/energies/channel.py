@@ -1,11 +1,12 @@
-"""Which mixture of red, green and blue the views agree on best: the channel that photo-consistency compares.
+"""Which mixtures of red, green and blue the views agree on best: the channels that photo-consistency compares.
 
 Reflection changes with the camera in two ways: the skin's own colour gets brighter or darker, and gloss of the light's
 colour moves over it. On dark skin gloss is as strong as the skin itself, and in grey the views then agree on highlights,
 which are not on the surface. A mixture of encoded red, green and blue with negative weights is blind to such changes
 (with a known light: Mallick et al. 2005, "Beyond Lambert"); it also loses signal to noise. How much of each is in the
-photographs decides: the mixture is Fisher's linear discriminant (1936) of what the views have in common against what
-they disagree on. Light is taken to be white, as a white-balanced camera shows it.
+photographs decides: the mixtures are Fisher's linear discriminants (1936) of what the views have in common against what
+they disagree on. The second says less than the first, but something else: it is uncorrelated with it in both. Light is
+taken to be white, as a white-balanced camera shows it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from fitter.hierarchy.grid import masked_blur
 
 GREY = (0.35, 0.5, 0.15)
 """Weights of red, green and blue where nothing can be compared."""
+CHANNELS = 2
+"""Mixtures that are compared; the third is mostly gloss and noise."""
 GLOSS = 8.0
 """Gloss counts so much more than its variance: it is sharp, so views agree on it, at a wrong depth."""
 SAME_COLOUR = 0.1
@@ -36,8 +39,11 @@ SEEN = 0.05
 """Least weight of a view that has a say in what the least gloss is."""
 
 
-def discriminant_channel(colours: Tensor, weight: Tensor, lowpass: float) -> Tensor:
-    """Weights [3] of red, green and blue, absolute values summing to 1; grey where hardly anything is seen twice.
+def discriminant_channels(colours: Tensor, weight: Tensor, lowpass: float) -> Tensor:
+    """Weights [C, 3] of red, green and blue, the mixture on which the views agree best first.
+
+    The mixtures have equal disagreement, so that their residuals can be added as they are; the absolute values of the
+    first sum to 1. Grey alone, C = 1, where hardly anything is seen twice.
 
     Args:
         colours: [N, 3, S, S] each view's sRGB-encoded colours at the surface's samples.
@@ -47,7 +53,7 @@ def discriminant_channel(colours: Tensor, weight: Tensor, lowpass: float) -> Ten
     grey = colours.new_tensor(GREY)
     both = (weight > 0.01).sum(0) > 1
     if int(both.sum()) < LEAST_SAMPLES:
-        return grey
+        return grey[None]
     weight = weight * both
     even = _equal_exposure(colours, weight)
     wide = masked_blur(even, weight[:, None], lowpass)
@@ -59,14 +65,14 @@ def discriminant_channel(colours: Tensor, weight: Tensor, lowpass: float) -> Ten
     total, common = pair_covariances(fine, trusted)
     skin = _mean_colour(even, trusted)
     disagreement = total - common + changing_reflection(wide * both, trusted, skin)
-    return _discriminant(common, disagreement, grey).to(colours.dtype)
+    return _discriminants(common, disagreement, grey).to(colours.dtype)
 
 
 def highlight_trust(colours: Tensor, weight: Tensor) -> Tensor:
     """[N, S, S] in [0, 1]: low where a view sees a highlight that another view does not see.
 
     Gloss is read across the skin's own colour, so texture and shading do not count; that the least glossy view is the
-    measure takes out what is the same in all views. The mixture of `discriminant_channel` is blind to gloss to first
+    measure takes out what is the same in all views. The mixtures of `discriminant_channels` are blind to gloss to first
     order only; a highlight that outshines the skin is left out here.
 
     Args:
@@ -140,14 +146,14 @@ def changing_reflection(wide: Tensor, weight: Tensor, skin: Tensor) -> Tensor:
     return change + GLOSS * strength * white[:, None] * white
 
 
-def _discriminant(common: Tensor, disagreement: Tensor, grey: Tensor) -> Tensor:
-    """The direction [3] in which `common` is largest relative to `disagreement` (both [3, 3]), double precision."""
+def _discriminants(common: Tensor, disagreement: Tensor, grey: Tensor) -> Tensor:
+    """The directions [C, 3] in which `common` is largest relative to `disagreement` (both [3, 3]), double precision."""
     common, disagreement = common.double(), disagreement.double()
     floor = RIDGE * disagreement.trace() / 3.0 + 1e-9
     disagreement = disagreement + floor * torch.eye(3, device=common.device, dtype=common.dtype)
     root = torch.linalg.inv(torch.linalg.cholesky(disagreement))
     _, vectors = torch.linalg.eigh(root @ common @ root.T)
-    channel = root.T @ vectors[:, -1]
-    # Brighter stays brighter: the sign in which the mixture goes with grey.
-    sign = 1.0 if float(channel @ common @ grey.double()) >= 0 else -1.0
-    return sign * channel / channel.abs().sum()
+    channels = (root.T @ vectors).flip(1).T[:CHANNELS]
+    # Brighter stays brighter: the sign in which a mixture goes with grey.
+    channels = torch.where((channels @ common @ grey.double())[:, None] >= 0, channels, -channels)
+    return channels / channels[0].abs().sum()

@@ -1,7 +1,7 @@
 """Photo-consistency: where several views see a point of the surface, they agree on how it looks.
 
 The texture is eliminated: each view is compared with the weighted mean over the views. The comparison is made on
-sRGB-encoded grey, sampled on the atlas, so that low-pass filters follow the surface and not the image.
+mixtures of sRGB-encoded colours, sampled on the atlas, so that low-pass filters follow the surface and not the image.
 """
 
 from __future__ import annotations
@@ -91,11 +91,12 @@ def consistency_terms(
     window: float,
     sigma: float,
     robust: float = 3.0,
+    beside: ConsistencyTerms | None = None,
 ) -> ConsistencyTerms:
-    """Compare the views' greys on the atlas.
+    """Compare one channel of the views on the atlas.
 
     Args:
-        values: [N, S, S] grey of each view, sRGB-encoded.
+        values: [N, S, S] channel of each view, sRGB-encoded.
         weight: [N, S, S] how well each view sees the sample (visibility, angle).
         mode: `gain`: the low-pass of each view's deviation from the mean is taken out (light and exposure may differ
             smoothly); `lcn`: each view is normalised by its local mean and contrast, for views that differ more.
@@ -103,6 +104,8 @@ def consistency_terms(
         window: Width of the window for local contrast, samples.
         sigma: Expected disagreement, relative to the contrast of the view (`gain`) or to local contrast (`lcn`).
         robust: Geman-McClure scale, in units of `sigma`.
+        beside: Terms of another channel of the same photographs, whose scale these values are to have: exposure and
+            contrast are found once, and channels of equal noise then count by their own texture.
     """
     seen = (weight > 0).to(values.dtype)
     # A sample is worth what its second-best view is worth: beside a single good view a grazing one only adds noise.
@@ -114,13 +117,17 @@ def consistency_terms(
         contrast = typical_contrast(values, weight, window).clamp_min(1e-4)[:, None, None]
         mean, deviation = local_contrast(values, seen, window)
         deviation = deviation + 0.35 * contrast
-        normal, slope = (values - mean) / deviation, 1.0 / deviation
+        slope = 1.0 / deviation if beside is None else beside.slope * unit
+        normal = (values - mean) * slope
         deviation_from_mean = normal - weighted_mean(normal, weight)
     else:
         # Views of different exposure are brought to one exposure, then stated in units of the common contrast.
-        gain = exposure_gains(values, weight)[:, None, None]
-        common = typical_contrast(values / gain, weight, window).mean().clamp_min(1e-4)
-        slope = torch.ones_like(values) / (gain * common)
+        if beside is None:
+            gain = exposure_gains(values, weight)[:, None, None]
+            common = typical_contrast(values / gain, weight, window).mean().clamp_min(1e-4)
+            slope = torch.ones_like(values) / (gain * common)
+        else:
+            slope = beside.slope * unit
         normal = values * slope
         deviation_from_mean = normal - weighted_mean(normal, weight)
         deviation_from_mean = deviation_from_mean - masked_blur(deviation_from_mean, weight, lowpass)

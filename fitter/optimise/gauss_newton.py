@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from fitter.camera import transform_points
-from fitter.energies.channel import GREY, discriminant_channel, highlight_trust
+from fitter.energies.channel import GREY, discriminant_channels, highlight_trust
 from fitter.energies.consistency import ConsistencyTerms, consistency_terms
 from fitter.hierarchy.dense import DenseSurface, dense_samples, dense_surface
 from fitter.hierarchy.face import FaceState, deformation_offsets, m1_vertices
@@ -26,6 +27,7 @@ from fitter.optimise.dense_terms import (
 )
 from fitter.optimise.map_solver import (
     MAP_BORDER,
+    BlockField,
     MapWeights,
     clamp_step,
     deformation_blocks,
@@ -94,56 +96,64 @@ class Compared:
     """What a pass compares."""
 
     signals: tuple[Signal, ...]
-    """The channel of every view."""
+    """The channels of every view."""
     trust: Tensor | None
     """[N, S, S] in [0, 1]: low in highlights; None where all is compared alike."""
 
 
-def compared_channel(
+def compared_channels(
     problem: Problem, state: FaceState, stage: Stage, samples: SurfaceSamples, image: int
 ) -> tuple[Tensor, Tensor | None]:
-    """The mixture [3] of red, green and blue that a stage compares, and which of its samples to trust [N, S, S].
+    """The mixtures [C, 3] of red, green and blue that a stage compares, and which of its samples to trust [N, S, S].
 
     Args:
-        problem: Its photographs, and the channel where one is decided already.
+        problem: Its photographs, and the channels where they are decided already.
         state: Where the surface is.
         stage: Its settings.
         samples: Surface samples.
         image: Level of the photographs, px.
     """
-    if problem.channel is not None:
-        return problem.channel, None
-    if setting(stage, "consistency", "channel", "best") == "grey":
-        return state.identity.new_tensor(GREY), None
+    if problem.channels is not None:
+        return problem.channels, None
+    wanted = setting(stage, "consistency", "channel", "best")
+    if wanted == "grey":
+        return state.identity.new_tensor(GREY)[None], None
     geometry = surface_geometry(problem.model, state, problem.topology)
     seen, weight = sampled_colours(state, problem.observation, samples, geometry, problem.topology, image)
     colours = samples.to_grid(seen.transpose(0, 1)).permute(2, 3, 0, 1)
     weight = samples.to_grid(weight.T).permute(2, 0, 1)
     width = ("window", 8.0) if setting(stage, "consistency", "mode", "gain") == "lcn" else ("lowpass", 16.0)
     lowpass = setting(stage, "consistency", *width) * samples.resolution / REFERENCE_SAMPLES
-    return discriminant_channel(colours, weight, lowpass), highlight_trust(colours, weight)
+    channels = discriminant_channels(colours, weight, lowpass)
+    return (channels[:1] if wanted == "single" else channels), highlight_trust(colours, weight)
 
 
 def compare_views(
-    stage: Stage, samples: SurfaceSamples, sampled: SampledViews, trust: Tensor | None, progress: float
-) -> ConsistencyTerms:
-    """Photo-consistency at the samples, with the stage's settings as they are after a share `progress` of its steps."""
+    stage: Stage, samples: SurfaceSamples, sampled: Sequence[SampledViews], trust: Tensor | None, progress: float
+) -> list[ConsistencyTerms]:
+    """Photo-consistency at the samples, channel by channel, with the stage's settings as they are after a share
+    `progress` of its steps."""
     factor = samples.resolution / REFERENCE_SAMPLES
-    values = samples.to_grid(sampled.signal.T).permute(2, 0, 1)
-    weight = samples.to_grid(sampled.weight.T).permute(2, 0, 1)
+    weight = samples.to_grid(sampled[0].weight.T).permute(2, 0, 1)
     if trust is not None:
         # Found on the pass' own grid; a large displacement map may be sampled more finely.
         side = (samples.resolution, samples.resolution)
         weight = weight * (trust if trust.shape[1:] == side else interpolate(trust[None], side, mode="bilinear")[0])
-    return consistency_terms(
-        values,
-        weight,
-        mode=setting(stage, "consistency", "mode", "gain"),
-        lowpass=setting(stage, "consistency", "lowpass", 16.0, progress) * factor,
-        window=setting(stage, "consistency", "window", 8.0, progress) * factor,
-        sigma=setting(stage, "consistency", "sigma", 0.3, progress),
-        robust=setting(stage, "consistency", "robust", 3.0, progress),
-    )
+    found: list[ConsistencyTerms] = []
+    for channel in sampled:
+        values = samples.to_grid(channel.signal.T).permute(2, 0, 1)
+        terms = consistency_terms(
+            values,
+            weight,
+            mode=setting(stage, "consistency", "mode", "gain"),
+            lowpass=setting(stage, "consistency", "lowpass", 16.0, progress) * factor,
+            window=setting(stage, "consistency", "window", 8.0, progress) * factor,
+            sigma=setting(stage, "consistency", "sigma", 0.3, progress),
+            robust=setting(stage, "consistency", "robust", 3.0, progress),
+            beside=found[0] if found else None,
+        )
+        found.append(terms)
+    return found
 
 
 def _dense_step(
@@ -169,11 +179,14 @@ def _dense_step(
         points = surface_points(model, state, samples.vertices, samples.weights, offsets)
         # Stated for 96 samples a side, whatever the pass: the balance with the priors stays.
         per_sample = setting(stage, "consistency", "weight", 0.5) * (96.0 / samples.resolution) ** 2
-        data = consistency_equations(state, layout, points, sampled, terms, samples.texel, per_sample)
-        equations.add(data, 1.0)
-        log.energy("consistency", data.energy)
-        log.residuals["consistency_grey"] = float(terms.grey)
-        log.residuals["consistency"] = float(terms.energy)
+        energy = 0.0
+        for channel, compared_terms in zip(sampled, terms, strict=True):
+            data = consistency_equations(state, layout, points, channel, compared_terms, samples.texel, per_sample)
+            equations.add(data, 1.0)
+            energy += data.energy
+        log.energy("consistency", energy)
+        log.residuals["consistency_grey"] = float(terms[0].grey)
+        log.residuals["consistency"] = sum(float(one.energy) for one in terms)
     if "landmark" in stage.energies and observation.landmarks is not None and state.view_count:
         weights = landmark_weights(problem, state, setting(stage, "landmark", "jaw", 0.15))
         data, distance = landmark_equations(
@@ -268,9 +281,13 @@ def _deformation_step(
         sampled = sample_views(state, compared.signals, samples, geometry, problem.topology)
         terms = compare_views(stage, samples, sampled, compared.trust, progress)
         per_sample = setting(stage, "consistency", "map_weight", 1.0) * (64.0 / samples.resolution) ** 2
-        per_sample *= float(sampled.density) / noise_of(terms)
-        blocks = deformation_blocks(state, sampled, terms, samples.texel, per_sample)
-        data.append((blocks, GridSampling.build(resolution, samples.resolution, blocks.matrix.device)))
+        per_sample *= float(sampled[0].density) / noise_of(terms)
+        blocks = [
+            deformation_blocks(state, channel, one, samples.texel, per_sample)
+            for channel, one in zip(sampled, terms, strict=True)
+        ]
+        sampling = GridSampling.build(resolution, samples.resolution, state.deformation.device)
+        data.append((BlockField.sum_of(blocks), sampling))
         _log_consistency(log, terms)
     if not data:
         return state
@@ -308,27 +325,32 @@ def _displacement_step(
     sampled = sample_views(state, compared.signals, samples, geometry, dense.topology, points=points)
     terms = compare_views(stage, samples, sampled, compared.trust, progress)
     per_sample = setting(stage, "consistency", "map_weight", 1.0) * (256.0 / samples.resolution) ** 2
-    per_sample *= float(sampled.density) / noise_of(terms)
-    blocks = displacement_blocks(state, sampled, directions, terms, samples.texel, per_sample)
+    per_sample *= float(sampled[0].density) / noise_of(terms)
+    blocks = [
+        displacement_blocks(state, channel, directions, one, samples.texel, per_sample)
+        for channel, one in zip(sampled, terms, strict=True)
+    ]
     weights = _map_weights(stage, resolution, 256)
-    step = map_step(state.displacement[None], [(blocks, sampling)], weights)
+    step = map_step(state.displacement[None], [(BlockField.sum_of(blocks), sampling)], weights)
     step = clamp_step(step, setting(stage, "smoothness", "step_mm", 0.5)) * fade_border(resolution, MAP_BORDER, step)
     _log_consistency(log, terms)
     log.residuals["map_step_mm"] = float(step.norm(dim=0).mean())
     return replace(state, displacement=state.displacement + step[0])
 
 
-def noise_of(terms: ConsistencyTerms) -> float:
+def noise_of(terms: Sequence[ConsistencyTerms]) -> float:
     """What the maps' data are divided by, so that photographs with noise are smoothed more than clean ones.
+
+    Of the first channel; the others were scaled to disagree as much.
 
     Early on, texture that is not yet in place counts as noise too: the maps then begin stiff and become free.
     """
-    return max(float(terms.variance), LEAST_VARIANCE)
+    return max(float(terms[0].variance), LEAST_VARIANCE)
 
 
-def _log_consistency(log: StageLog, terms: ConsistencyTerms) -> None:
-    log.energy("consistency", float(terms.energy))
-    log.residuals["consistency_grey"] = float(terms.grey)
+def _log_consistency(log: StageLog, terms: Sequence[ConsistencyTerms]) -> None:
+    log.energy("consistency", sum(float(one.energy) for one in terms))
+    log.residuals["consistency_grey"] = float(terms[0].grey)
 
 
 def run_gauss_newton(problem: Problem, state: FaceState, stage: Stage) -> tuple[FaceState, StageLog]:
@@ -345,9 +367,10 @@ def run_gauss_newton(problem: Problem, state: FaceState, stage: Stage) -> tuple[
         samples = surface_samples(problem.model, now.samples) if wants_views else None
         compared = Compared((), None)
         if samples is not None:
-            channel, trust = compared_channel(problem, state, stage, samples, now.image)
-            compared = Compared(problem.observation.signals(now.image, channel), trust)
-            log.residuals |= {f"channel_{c}": float(v) for c, v in zip(("red", "green", "blue"), channel, strict=True)}
+            channels, trust = compared_channels(problem, state, stage, samples, now.image)
+            compared = Compared(problem.observation.signals(now.image, channels), trust)
+            best = dict(zip(("red", "green", "blue"), channels[0].tolist(), strict=True))
+            log.residuals |= {f"channel_{colour}": value for colour, value in best.items()}
         fine = None
         if "displacement" in stage.free and wants_views:
             dense = dense or dense_surface(problem.model, problem.configuration.maps.dense_levels)

@@ -41,6 +41,11 @@ class BlockField:
     gradient: Tensor
     """[C, S, S]."""
 
+    @staticmethod
+    def sum_of(fields: Sequence[BlockField]) -> BlockField:
+        """Several energies on the same samples as one."""
+        return BlockField(sum(one.matrix for one in fields), sum(one.gradient for one in fields))
+
 
 def world_directions(state: FaceState, sampled: SampledViews) -> Tensor:
     """Derivative of each view's grey with respect to the world point, [N, K, 3] per mm."""

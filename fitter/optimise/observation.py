@@ -19,7 +19,6 @@ class Photograph:
     scale: float
     """Pixels of this level per pixel of the full-size photograph."""
 
-
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of this level."""
@@ -28,21 +27,27 @@ class Photograph:
 
 @dataclass(frozen=True)
 class Signal:
-    """One channel of a photograph, as photo-consistency samples it."""
+    """Channels of a photograph, as photo-consistency samples them."""
 
     image: Tensor
-    """[4, H, W]: the channel, its derivatives along x and y per pixel of this level, and what is usable."""
+    """[3 C + 1, H, W]: C channels, their derivatives along x, those along y, per pixel of this level, and what is
+    usable."""
     scale: float
     """Pixels of this level per pixel of the full-size photograph."""
 
     @staticmethod
-    def of(photograph: Photograph, channel: Tensor) -> Signal:
-        """A mixture [3] of the photograph's sRGB-encoded red, green and blue."""
-        mixed = torch.einsum("c,chw->hw", channel.to(photograph.colour), photograph.colour)[None]
+    def of(photograph: Photograph, channels: Tensor) -> Signal:
+        """Mixtures [C, 3] of the photograph's sRGB-encoded red, green and blue."""
+        mixed = torch.einsum("kc,chw->khw", channels.to(photograph.colour), photograph.colour)
         padded = torch.nn.functional.pad(mixed[None], (1, 1, 1, 1), mode="replicate")[0]
         along_x = 0.5 * (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2])
         along_y = 0.5 * (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1])
         return Signal(torch.cat([mixed, along_x, along_y, photograph.usable]), photograph.scale)
+
+    @property
+    def channel_count(self) -> int:
+        """Number of channels C."""
+        return (self.image.shape[0] - 1) // 3
 
     @property
     def size(self) -> tuple[int, int]:
@@ -78,9 +83,9 @@ class Observation:
                 chosen = photograph
         return chosen
 
-    def signals(self, longest_side: float, channel: Tensor) -> tuple[Signal, ...]:
-        """One channel [3] of every view, on the levels that `level` chooses."""
-        return tuple(Signal.of(self.level(view, longest_side), channel) for view in range(self.view_count))
+    def signals(self, longest_side: float, channels: Tensor) -> tuple[Signal, ...]:
+        """Channels [C, 3] of every view, on the levels that `level` chooses."""
+        return tuple(Signal.of(self.level(view, longest_side), channels) for view in range(self.view_count))
 
 
 def build_pyramid(image: Tensor, mask: Tensor | None, smallest: int = 96) -> tuple[Photograph, ...]:

@@ -31,8 +31,8 @@ class Problem:
     """Whether the cameras' unit is known."""
     scan: ScanTarget | None = None
     """The subject's scan, where there is one."""
-    channel: Tensor | None = None
-    """[3] mixture of red, green and blue that photo-consistency compares, where it is decided; else stages find it."""
+    channels: Tensor | None = None
+    """[C, 3] mixtures of red, green and blue that photo-consistency compares, where decided; else stages find them."""
     face_masks: Callable | None = None
     """(model, state, observation) -> per-view face masks; None where no stage asks for contours."""
     on_step: Callable[[str, int, int, float], None] = field(default=lambda stage, step, steps, energy: None)

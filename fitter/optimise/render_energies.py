@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fitter.camera import clip_from_camera, project, transform_points
-from fitter.energies.channel import discriminant_channel, highlight_trust
+from fitter.energies.channel import discriminant_channels, highlight_trust
 from fitter.energies.consistency import consistency_terms
 from fitter.energies.contour import LOWER_PART, contour_energy
 from fitter.energies.landmark import ibug68_weights, landmark_energy
@@ -293,13 +293,13 @@ def albedo_prior(scene: Scene, *, sigma: float = 1.0) -> Tensor:
 
 @torch.no_grad()
 def _compared(scene: Scene, samples: SurfaceSamples, image: int, lowpass: float) -> tuple[Tensor, tuple[Signal, ...]]:
-    """How well each view sees the samples [N, S, S], and the channel that is compared, from the stage's start."""
+    """How well each view sees the samples [N, S, S], and the channels that are compared, from the stage's start."""
     inputs = scene.inputs
     geometry = surface_geometry(inputs.model, inputs.start, inputs.topology)
     colours, weight = sampled_colours(inputs.start, inputs.observation, samples, geometry, inputs.topology, image)
     grids = samples.to_grid(colours.transpose(0, 1)).permute(2, 3, 0, 1)
     seen = samples.to_grid(weight.T).permute(2, 0, 1)
-    signals = inputs.observation.signals(image, discriminant_channel(grids, seen, lowpass))
+    signals = inputs.observation.signals(image, discriminant_channels(grids, seen, lowpass))
     return seen * highlight_trust(grids, seen), signals
 
 
@@ -323,9 +323,15 @@ def consistency(
     for view, signal in enumerate(signals):
         world = points.interpolate(scene.vertices[state.expression_row(view)])
         pixels = project(transform_points(state.cam_from_world[view], world), state.intrinsics[view])
-        values.append(sample_image(signal.image[:1], pixels * signal.scale)[:, 0])
-    grids = points.to_grid(torch.stack(values, -1)).permute(2, 0, 1)
-    return consistency_terms(grids, seen, mode=mode, lowpass=lowpass, window=window, sigma=sigma).energy
+        values.append(sample_image(signal.image[: signal.channel_count], pixels * signal.scale))
+    grids = points.to_grid(torch.stack(values, 1)).permute(3, 2, 0, 1)
+    terms = []
+    for channel in grids:
+        first = terms[0] if terms else None
+        terms.append(
+            consistency_terms(channel, seen, mode=mode, lowpass=lowpass, window=window, sigma=sigma, beside=first)
+        )
+    return torch.stack([one.energy for one in terms]).sum()
 
 
 ENERGIES: dict[str, Callable[..., Tensor]] = {

@@ -23,7 +23,7 @@ from fitter.optimise.render_energies import check_settings
 from fitter.optimise.scan_energies import has_landmarks
 from fitter.optimise.start import run_focal_search, run_initialise
 
-CHOICES = {"mode": ("gain", "lcn"), "channel": ("best", "grey"), "around": ("zero", "start")}
+CHOICES = {"mode": ("gain", "lcn"), "channel": ("best", "single", "grey"), "around": ("zero", "start")}
 """Settings of Gauss-Newton energies that are words; all others are numbers."""
 DIVISORS = {"sigma", "sigma_mm", "robust", "gate"}
 """Numbers that must not be zero."""

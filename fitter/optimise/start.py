@@ -10,7 +10,7 @@ import torch
 from fitter.hierarchy.face import FaceState
 from fitter.hierarchy.samples import surface_samples
 from fitter.optimise.config import Pass, Stage
-from fitter.optimise.gauss_newton import compared_channel, run_gauss_newton
+from fitter.optimise.gauss_newton import compared_channels, run_gauss_newton
 from fitter.optimise.initialise import pose_from_landmarks, procrustes, triangulate
 from fitter.optimise.problem import Problem, StageLog, landmark_embedding
 
@@ -103,13 +103,13 @@ def run_focal_search(problem: Problem, state: FaceState, stage: Stage) -> tuple[
         return state, log
     quiet = replace(problem, on_step=lambda *_: None)
     if "consistency" in stage.energies:
-        # One channel for all candidates: energies of different mixtures cannot be compared.
+        # The same channels for all candidates: energies of different mixtures cannot be compared.
         passes = stage.passes or (Pass(),)
         first, last = passes[0], passes[-1]
         samples = surface_samples(problem.model, first.samples)
         placed, _ = run_initialise(quiet, state, stage)
-        channel, _ = compared_channel(quiet, placed, stage, samples, last.image)
-        quiet = replace(quiet, channel=channel)
+        channels, _ = compared_channels(quiet, placed, stage, samples, last.image)
+        quiet = replace(quiet, channels=channels)
     sides = _longer_sides(problem, state)
     total = len(FOCAL_CANDIDATES) + 1
 

@@ -60,10 +60,10 @@ def visibility(points_cam: Tensor, cosine: Tensor, pixels: Tensor, depth: Tensor
 
 @dataclass(frozen=True)
 class SampledViews:
-    """What the views see at K surface samples."""
+    """What the views see of one channel at K surface samples."""
 
     signal: Tensor
-    """[N, K] the compared channel, a mixture of sRGB-encoded colours."""
+    """[N, K] the channel, a mixture of sRGB-encoded colours."""
     weight: Tensor
     """[N, K] visibility times viewing angle, in [0, 1]."""
     direction_cam: Tensor
@@ -127,8 +127,8 @@ def sample_views(
     geometry: list[SurfaceGeometry],
     topology: MeshTopology,
     points: list[Tensor] | None = None,
-) -> SampledViews:
-    """Sample every view at the surface's samples.
+) -> tuple[SampledViews, ...]:
+    """Sample every view at the surface's samples: once per channel of the signals, which share all but their values.
 
     Args:
         state: The face and the cameras.
@@ -146,20 +146,20 @@ def sample_views(
         weight, cam, _ = view_visibility(state, view, geometry[row].vertices, topology, world, normals, signal)
         pixels, jacobian = pixel_jacobian(state.intrinsics[view], cam)
         looked_up = sample_image(signal.image, pixels * signal.scale)
-        gradient = looked_up[:, 1:3] * signal.scale
-        values.append(looked_up[:, 0])
-        kept.append(weight * samples.usable * (looked_up[:, 3] > 0.99))
+        channels = signal.channel_count
+        gradient = looked_up[:, channels:-1].unflatten(1, (2, channels)).permute(2, 0, 1) * signal.scale
+        values.append(looked_up[:, :channels].T)
+        kept.append(weight * samples.usable * (looked_up[:, -1] > 0.99))
         gradients.append(gradient)
-        directions.append((gradient[:, None] @ jacobian)[:, 0])
+        directions.append((gradient[:, :, None] @ jacobian)[:, :, 0])
         positions.append(pixels)
         densities.append(pixel_density(samples, pixels * signal.scale, kept[-1]))
-    return SampledViews(
-        torch.stack(values),
-        torch.stack(kept),
-        torch.stack(directions),
-        torch.stack(gradients),
-        torch.stack(positions),
-        torch.stack(densities).mean(),
+    weight, pixels, density = torch.stack(kept), torch.stack(positions), torch.stack(densities).mean()
+    return tuple(
+        SampledViews(value, weight, direction, gradient, pixels, density)
+        for value, direction, gradient in zip(
+            torch.stack(values, 1), torch.stack(directions, 1), torch.stack(gradients, 1), strict=True
+        )
     )
 
 
