@@ -1,8 +1,8 @@
 """`python -m benchmarks ablation`: what each part of the engine gives, on generated subjects.
 
 Two tables. HRN's table 3 (Lei et al. 2023), with its recipe on one photograph: the model alone, then its hierarchy and
-its contour loss; its learned detail prior and its de-retouching network are not part of this version, and their rows say so.
-And each stage, energy and channel of our own presets left out in turn, on three calibrated photographs.
+its contour loss; its learned detail prior and its de-retouching network are not part of this version, and their rows
+say so. And each stage, energy and channel of our own presets left out in turn, on three calibrated photographs.
 """
 
 from __future__ import annotations
@@ -123,7 +123,8 @@ NOT_HERE = ("+ detail priors", "+ de-retouching")
 """Rows of the paper's table that need its networks."""
 OWN = (
     Variant("session, all of it", "session", THREE, unchanged),
-    Variant("grey instead of the best channel", "session", THREE, with_setting("consistency", "channel", "grey")),
+    Variant("one channel instead of two", "session", THREE, with_setting("consistency", "channel", "single")),
+    Variant("grey instead of channels", "session", THREE, with_setting("consistency", "channel", "grey")),
     Variant("without m1 (M2 on M0)", "session", THREE, without_stages("m1", "m1 outlines")),
     Variant("without m1 outlines", "session", THREE, without_stages("m1 outlines")),
     Variant("without contour", "session", THREE, without_energy("contour")),
