@@ -88,6 +88,16 @@ def test_grey_where_nothing_is_seen_twice():
     assert discriminant_channels(views, weight, LOWPASS).numpy() == pytest.approx(np.array([GREY]))
 
 
+def test_a_second_mixture_of_noise_has_no_say():
+    """One pattern in all colours: what the first mixture leaves is noise alone."""
+    texture = 0.02 * _noise(SIZE, SIZE, seed=1) * torch.ones(3, 1, 1, dtype=torch.float64)
+    noise = torch.stack([0.01 * _noise(3, SIZE, SIZE, seed=30 + view) for view in range(VIEWS)])
+    channels = discriminant_channels(
+        LIGHT[:, None, None] + texture + noise, torch.ones(VIEWS, SIZE, SIZE, dtype=torch.float64), LOWPASS
+    )
+    assert float(channels[1].abs().sum()) < 0.05
+
+
 def test_the_second_mixture_disagrees_as_much_and_says_something_else():
     """Blood in green, melanin in red and blue, each with its own pattern: two mixtures hold both."""
     blood, melanin = _noise(SIZE, SIZE, seed=1), _noise(SIZE, SIZE, seed=2)
@@ -98,7 +108,7 @@ def test_the_second_mixture_disagrees_as_much_and_says_something_else():
     )
     assert channels.shape == (2, 3)
     spread = torch.einsum("kc,ncij->nkij", channels, noise).std(dim=(0, 2, 3))
-    assert float(spread[1] / spread[0]) == pytest.approx(1.0, abs=0.15)
+    assert float(spread[1] / spread[0]) == pytest.approx(0.9, abs=0.15)
     seen = torch.einsum("kc,cij->kij", channels, texture).flatten(1)
     assert abs(float(torch.corrcoef(seen)[0, 1])) < 0.1
     # Red and blue together carry more than green alone; the other mixture is what they leave: green.

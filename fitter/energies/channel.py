@@ -21,6 +21,9 @@ GREY = (0.35, 0.5, 0.15)
 """Weights of red, green and blue where nothing can be compared."""
 CHANNELS = 2
 """Mixtures that are compared; the third is mostly gloss and noise."""
+DOUBT = 3.0
+"""How steeply a mixture after the first loses its say where what the views share falls below what they disagree by. On
+very dark skin its disagreement is no noise that averages out, but reflection that pulls the surface away."""
 GLOSS = 8.0
 """Gloss counts so much more than its variance: it is sharp, so views agree on it, at a wrong depth."""
 SAME_COLOUR = 0.1
@@ -42,8 +45,9 @@ SEEN = 0.05
 def discriminant_channels(colours: Tensor, weight: Tensor, lowpass: float) -> Tensor:
     """Weights [C, 3] of red, green and blue, the mixture on which the views agree best first.
 
-    The mixtures have equal disagreement, so that their residuals can be added as they are; the absolute values of the
-    first sum to 1. Grey alone, C = 1, where hardly anything is seen twice.
+    The mixtures have equal disagreement, so that their residuals can be added as they are; after the first, one that shows
+    less in common than that is weakened. The absolute values of the first sum to 1. Grey alone, C = 1, where hardly
+    anything is seen twice.
 
     Args:
         colours: [N, 3, S, S] each view's sRGB-encoded colours at the surface's samples.
@@ -152,8 +156,11 @@ def _discriminants(common: Tensor, disagreement: Tensor, grey: Tensor) -> Tensor
     floor = RIDGE * disagreement.trace() / 3.0 + 1e-9
     disagreement = disagreement + floor * torch.eye(3, device=common.device, dtype=common.dtype)
     root = torch.linalg.inv(torch.linalg.cholesky(disagreement))
-    _, vectors = torch.linalg.eigh(root @ common @ root.T)
+    shared, vectors = torch.linalg.eigh(root @ common @ root.T)
     channels = (root.T @ vectors).flip(1).T[:CHANNELS]
+    # A further mixture in which the views differ more than they agree speaks of reflection, and no longer of the surface.
+    doubtful = shared.flip(0)[1:CHANNELS].clamp_min(0.0) ** DOUBT
+    channels[1:] *= (doubtful / (1.0 + doubtful)).sqrt()[:, None]
     # Brighter stays brighter: the sign in which a mixture goes with grey.
     channels = torch.where((channels @ common @ grey.double())[:, None] >= 0, channels, -channels)
     return channels / channels[0].abs().sum()

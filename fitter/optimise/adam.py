@@ -46,7 +46,6 @@ REFRESH = 10
 """Steps after which the jaw's vertices and the landmarks' visibility are chosen anew."""
 
 
-
 @dataclass(frozen=True)
 class StageContext:
     """What a stage gets beside state and observation."""

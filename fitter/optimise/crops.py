@@ -65,9 +65,7 @@ def resample(image: Tensor, scale: float, corner: Tensor, side: Tensor, size: in
 
 
 @torch.no_grad()
-def face_crops(
-    state: FaceState, observation: Observation, vertices: Tensor, size: int, margin: float = 0.12
-) -> Crops:
+def face_crops(state: FaceState, observation: Observation, vertices: Tensor, size: int, margin: float = 0.12) -> Crops:
     """Cut the photographs around the face.
 
     Args:

@@ -35,7 +35,9 @@ def procrustes(source: Tensor, target: Tensor, weight: Tensor, with_scale: bool)
     return transform, scale
 
 
-def triangulate(pixels: Tensor, confidence: Tensor, intrinsics: Tensor, cam_from_world: Tensor) -> tuple[Tensor, Tensor]:
+def triangulate(
+    pixels: Tensor, confidence: Tensor, intrinsics: Tensor, cam_from_world: Tensor
+) -> tuple[Tensor, Tensor]:
     """Points from their images: smallest weighted sum of squared distances to the rays.
 
     Args:

@@ -66,7 +66,9 @@ def surface_points(
     model: MorphableModel, state: FaceState, vertices: Tensor, weights: Tensor, offsets: Tensor
 ) -> SurfacePoints:
     """Points given by barycentric `vertices` [K, 3] and `weights` [K, 3]; `offsets` [K, 3] world mm stay fixed."""
-    rows = torch.cat([_interpolated(basis, vertices, weights) for basis in (model.identity_basis, model.expression_basis)], -1)
+    rows = torch.cat(
+        [_interpolated(basis, vertices, weights) for basis in (model.identity_basis, model.expression_basis)], -1
+    )
     mean = (model.mean[vertices] * weights[..., None]).sum(1)
     return points_from_basis(state, mean, rows, offsets)
 
