@@ -19,6 +19,8 @@ from fitter.render import Appearance, MeshTopology, render_face
 
 YAWS = (-28.0, 0.0, 28.0)
 DISTANCE = 650.0
+SCANNED_MM = 110.0
+"""A scan ends so far from the nose tip."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,18 @@ def _photographs(
         noise = torch.from_numpy(random.normal(0.0, 0.004, linear.shape)).float()
         encoded = (encode_srgb(linear) + noise).clamp(0, 1).permute(0, 2, 3, 1)
     return [image.contiguous().numpy() for image in encoded]
+
+
+def as_scanned(face: KnownFace, model: MorphableModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vertices [V, 3] mm and triangles of the face as a scanner would see it; and the 68 landmarks, mm."""
+    vertices = face.vertices.double().numpy()
+    landmarks = model.landmarks(face.vertices).double().numpy()
+    seen = (model.regions["skin"] & ~model.regions["mouth_inside"] & ~model.regions["sockets"]).numpy()
+    seen &= np.linalg.norm(vertices - landmarks[30], axis=1) < SCANNED_MM
+    triangles = model.triangles.numpy()
+    triangles = triangles[seen[triangles].all(1)]
+    used, flat = np.unique(triangles, return_inverse=True)
+    return vertices[used], flat.reshape(-1, 3), landmarks
 
 
 def write_session(face: KnownFace, folder: Path) -> Path:

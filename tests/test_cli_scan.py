@@ -20,7 +20,7 @@ from fitter.cli.main import run
 from fitter.export.folder import is_complete
 from fitter.obj import read_obj
 from fitter.result.checkpoint import NAME
-from tests.recovery_scene import known_face, write_session
+from tests.recovery_scene import as_scanned, known_face, write_session
 from tests.scan_meshes import ply_bytes, sphere
 
 CONFIGURATION = """name: tiny
@@ -53,8 +53,6 @@ MAPS = {
 RECORDS = {"coefficients.json", "fit.json", "landmarks3d.json", "maps.json", "timings.json", "report.html"}
 SCAN = {"scan_error.ply", "scan_error.png"}
 PHOTOGRAPHS = {"cameras.json", "transforms.json", "coverage.png"}
-FRONT_MM = 110.0
-"""The scan ends so far from the nose tip."""
 
 
 def pose() -> np.ndarray:
@@ -77,15 +75,7 @@ def known(open_model):
 
 @pytest.fixture(scope="module")
 def surface(known, open_model):
-    """Vertices [V, 3] mm and triangles of that person's face, as a scanner would see it; and the 68 landmarks, mm."""
-    vertices = known.vertices.double().numpy()
-    landmarks = open_model.landmarks(known.vertices).double().numpy()
-    seen = (open_model.regions["skin"] & ~open_model.regions["mouth_inside"] & ~open_model.regions["sockets"]).numpy()
-    seen &= np.linalg.norm(vertices - landmarks[30], axis=1) < FRONT_MM
-    triangles = open_model.triangles.numpy()
-    triangles = triangles[seen[triangles].all(1)]
-    used, flat = np.unique(triangles, return_inverse=True)
-    return vertices[used], flat.reshape(-1, 3), landmarks
+    return as_scanned(known, open_model)
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,13 @@ import torch
 
 from fitter.cli.main import run
 from fitter.obj import read_obj
-from tests.recovery_scene import KnownFace, known_face, write_session
+from tests.recovery_scene import KnownFace, as_scanned, known_face, write_session
 from tests.scan_meshes import ply_bytes
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
-FRONT_MM = 110.0
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +27,8 @@ def inputs(face, open_model, tmp_path_factory):
     """A folder of three calibrated photographs, and a scan of the same face."""
     folder = tmp_path_factory.mktemp("inputs")
     write_session(face, folder / "photographs")
-    vertices = face.vertices.double().numpy()
-    nose = open_model.landmarks(face.vertices)[30].double().numpy()
-    skin = open_model.regions["skin"] & ~open_model.regions["mouth_inside"] & ~open_model.regions["sockets"]
-    seen = skin.numpy() & (np.linalg.norm(vertices - nose, axis=1) < FRONT_MM)
-    triangles = open_model.triangles.numpy()
-    (folder / "scan.ply").write_bytes(ply_bytes(vertices, triangles[seen[triangles].all(1)]))
+    vertices, triangles, _ = as_scanned(face, open_model)
+    (folder / "scan.ply").write_bytes(ply_bytes(vertices, triangles))
     return folder
 
 
