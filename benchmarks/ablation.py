@@ -125,7 +125,7 @@ OWN = (
     Variant("session, all of it", "session", THREE, unchanged),
     Variant("one channel instead of two", "session", THREE, with_setting("consistency", "channel", "single")),
     Variant("grey instead of channels", "session", THREE, with_setting("consistency", "channel", "grey")),
-    Variant("without m1 (M2 on M0)", "session", THREE, without_stages("m1", "m1 outlines")),
+    Variant("without m1 (M2 on M0)", "session", THREE, without_stages("m1", "m1 outlines", "m1 fine")),
     Variant("without m1 outlines", "session", THREE, without_stages("m1 outlines")),
     Variant("without contour", "session", THREE, without_energy("contour")),
     Variant("without shading (robust_photometric)", "session", THREE, without_energy("robust_photometric")),

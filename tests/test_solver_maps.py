@@ -19,6 +19,8 @@ from fitter.optimise.map_solver import (
     displacement_blocks,
     fade_border,
     map_step,
+    roughness,
+    softened,
     world_directions,
 )
 from tests.test_solver_parameters import sampled_views, toy_state
@@ -116,6 +118,23 @@ def test_conjugate_gradients_on_a_dense_system():
     assert torch.allclose(found, torch.linalg.solve(matrix, right), atol=1e-8)
     zero = solve(lambda x: matrix @ x, 0 * right, lambda r: r, iterations=8)
     assert torch.equal(zero, torch.zeros_like(right))
+
+
+def test_roughness_is_the_laplacian_where_the_face_is_seen():
+    y, x = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    grid = torch.stack([1.5 * x**2, y**2])  # Laplacians 3 and 2 away from the border
+    seen = torch.zeros(32, 32)
+    seen[4:28, 4:28] = 0.7
+    assert roughness(grid, seen) == pytest.approx(13.0**0.5, rel=1e-5)
+    # At the border the free ends count for a slope; a weight there changes the answer.
+    assert roughness(grid, torch.ones(32, 32)) > 4.0
+
+
+@pytest.mark.parametrize(("found", "share"), [(0.1, 1.0), (0.5, 1.0), (1.0, 0.25), (50.0, 0.1)])
+def test_rough_maps_are_smoothed_less_and_smooth_ones_as_before(found, share):
+    weights = MapWeights(bilaplacian=8.0, laplacian=0.3, magnitude=0.2, tangential=0.1)
+    expected = replace(weights, bilaplacian=8.0 * share)
+    assert softened(weights, found, 0.5) == expected
 
 
 def test_clamp_step_shortens_and_keeps_directions():

@@ -186,13 +186,18 @@ def _closed_path(score: np.ndarray, bend: float) -> np.ndarray:
     Closed by running around twice and keeping the middle: its ends have then forgotten where the search began.
     """
     count = len(score)
-    total = score[0].copy()
-    origin = np.zeros((2 * count, score.shape[1]), np.int8)
+    padded = np.full(score.shape[1] + 2, -np.inf)
+    total = padded[1:-1]
+    total[:] = score[0]
+    origin = np.zeros((2 * count, score.shape[1]), np.int64)
+    moves = np.empty((3, score.shape[1]))
     for row in range(1, 2 * count):
-        padded = np.pad(total, 1, constant_values=-np.inf)
-        moves = np.stack([padded[1:-1], padded[:-2] - bend, padded[2:] - bend])
-        origin[row] = moves.argmax(0)
-        total = moves.max(0) + score[row % count]
+        moves[0] = total
+        np.subtract(padded[:-2], bend, out=moves[1])
+        np.subtract(padded[2:], bend, out=moves[2])
+        moves.argmax(0, out=origin[row])
+        moves.max(0, out=total)
+        total += score[row % count]
     path = np.empty(2 * count, np.int64)
     path[-1] = total.argmax()
     for row in range(2 * count - 1, 0, -1):

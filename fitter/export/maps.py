@@ -42,9 +42,9 @@ def png(pixels: np.ndarray) -> bytes:
         # Pillow has no 16-bit RGB.
         import imagecodecs
 
-        return bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels), level=6))
+        return bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels), level=3))
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=6)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
 
 

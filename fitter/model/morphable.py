@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 
-import torch
 from torch import Tensor
 
 REGIONS = ("face", "skin", "eyes", "lips", "mouth_inside")
@@ -72,12 +71,7 @@ class MorphableModel:
 
     def shape(self, identity: Tensor, expression: Tensor) -> Tensor:
         """Vertices [..., V, 3], mm, of identity [..., I] and expression [..., E] coefficients."""
-        basis = torch.cat([self.identity_basis, self.expression_basis], -1).flatten(0, 1)
-        identity, expression = torch.broadcast_tensors(
-            torch.nn.functional.pad(identity, (0, expression.shape[-1])),
-            torch.nn.functional.pad(expression, (identity.shape[-1], 0)),
-        )
-        offsets = (identity + expression) @ basis.T
+        offsets = identity @ self.identity_basis.flatten(0, 1).T + expression @ self.expression_basis.flatten(0, 1).T
         return self.mean + offsets.unflatten(-1, (-1, 3))
 
     def albedo(self, coefficients: Tensor) -> Tensor:

@@ -34,6 +34,8 @@ from fitter.optimise.map_solver import (
     displacement_blocks,
     fade_border,
     map_step,
+    roughness,
+    softened,
 )
 from fitter.optimise.observation import Signal
 from fitter.optimise.parameters import (
@@ -54,7 +56,7 @@ SETTINGS: dict[str, frozenset[str]] = {
     "identity_prior": frozenset({"weight", "sigma", "around"}),
     "expression_prior": frozenset({"weight", "sigma", "around"}),
     "scale_prior": frozenset({"weight", "sigma", "around"}),
-    "smoothness": frozenset({"bilaplacian", "laplacian", "magnitude", "tangential", "step_mm", "noise"}),
+    "smoothness": frozenset({"bilaplacian", "laplacian", "magnitude", "tangential", "step_mm", "noise", "roughness"}),
 } | SCAN_SETTINGS
 """Energies that Gauss-Newton can minimise, with their settings."""
 
@@ -136,7 +138,7 @@ def compare_views(
     factor = samples.resolution / REFERENCE_SAMPLES
     weight = samples.to_grid(sampled[0].weight.T).permute(2, 0, 1)
     if trust is not None:
-        # Found on the pass' own grid; a large displacement map may be sampled more finely.
+        # Found on a coarser grid where the samples are dense.
         side = (samples.resolution, samples.resolution)
         weight = weight * (trust if trust.shape[1:] == side else interpolate(trust[None], side, mode="bilinear")[0])
     found: list[ConsistencyTerms] = []
@@ -292,6 +294,8 @@ def _deformation_step(
     if not data:
         return state
     weights = _map_weights(stage, resolution, 64, progress)
+    if samples is not None:
+        weights = _softened(weights, stage, state.deformation, terms, 64, log)
     if problem.scan is not None:
         weights = replace(weights, bilaplacian=weights.bilaplacian + _noise_weight(problem, stage, resolution, 64))
     step = map_step(state.deformation, data, weights, _tangent_projector(problem, state, geometry[0]))
@@ -330,7 +334,7 @@ def _displacement_step(
         displacement_blocks(state, channel, directions, one, samples.texel, per_sample)
         for channel, one in zip(sampled, terms, strict=True)
     ]
-    weights = _map_weights(stage, resolution, 256)
+    weights = _softened(_map_weights(stage, resolution, 256), stage, state.displacement[None], terms, 256, log)
     step = map_step(state.displacement[None], [(BlockField.sum_of(blocks), sampling)], weights)
     step = clamp_step(step, setting(stage, "smoothness", "step_mm", 0.5)) * fade_border(resolution, MAP_BORDER, step)
     _log_consistency(log, terms)
@@ -346,6 +350,22 @@ def noise_of(terms: Sequence[ConsistencyTerms]) -> float:
     Early on, texture that is not yet in place counts as noise too: the maps then begin stiff and become free.
     """
     return max(float(terms[0].variance), LEAST_VARIANCE)
+
+
+def _softened(
+    weights: MapWeights, stage: Stage, grid: Tensor, terms: Sequence[ConsistencyTerms], reference: int, log: StageLog
+) -> MapWeights:
+    """The weights for a face as rough as the map [C, R, R] found so far, if the stage says how rough the usual one is.
+
+    The first step of a stage has no map of its own yet and keeps the weights.
+    """
+    usual = setting(stage, "smoothness", "roughness", 0.0)
+    if usual == 0.0 or log.steps == 0:
+        return weights
+    scale = (grid.shape[-1] / reference) ** 2
+    found = roughness(grid, terms[0].weight.sum(0)) * scale
+    log.residuals["map_roughness"] = found
+    return softened(weights, found, usual)
 
 
 def _log_consistency(log: StageLog, terms: Sequence[ConsistencyTerms]) -> None:
@@ -367,7 +387,8 @@ def run_gauss_newton(problem: Problem, state: FaceState, stage: Stage) -> tuple[
         samples = surface_samples(problem.model, now.samples) if wants_views else None
         compared = Compared((), None)
         if samples is not None:
-            channels, trust = compared_channels(problem, state, stage, samples, now.image)
+            coarse = surface_samples(problem.model, min(now.samples, REFERENCE_SAMPLES))
+            channels, trust = compared_channels(problem, state, stage, coarse, now.image)
             compared = Compared(problem.observation.signals(now.image, channels), trust)
             best = dict(zip(("red", "green", "blue"), channels[0].tolist(), strict=True))
             log.residuals |= {f"channel_{colour}": value for colour, value in best.items()}

@@ -110,10 +110,9 @@ def lit_samples(model: MorphableModel, state: FaceState, observation: Observatio
         photograph = observation.level(view, longest_side)
         normal = torch.nn.functional.normalize(samples.interpolate(corner_normals[row]), dim=-1)
         points = samples.interpolate(vertices[row])
-        weight, cam, _ = view_visibility(state, view, vertices[row], topology, points, normal, photograph)
-        homogeneous = cam @ state.intrinsics[view].T
-        pixels = homogeneous[:, :2] / homogeneous[:, 2:].clamp_min(1e-6) * photograph.scale
-        looked_up = sample_image(torch.cat([srgb_to_linear(photograph.colour), photograph.usable]), pixels)
+        weight, _, pixels = view_visibility(state, view, vertices[row], topology, points, normal, photograph)
+        photographed = torch.cat([srgb_to_linear(photograph.colour), photograph.usable])
+        looked_up = sample_image(photographed, pixels * photograph.scale)
         weight = weight * skin * (looked_up[:, 3] > 0.99)
         level = ((looked_up[:, :3].mean(-1) * weight).sum() / weight.sum().clamp_min(1e-6)).clamp_min(1e-4)
         colours.append(looked_up[:, :3] / level)

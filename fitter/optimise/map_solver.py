@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from fitter.energies.consistency import ConsistencyTerms, eliminate_texture
 from fitter.hierarchy.face import FaceState
@@ -17,6 +18,8 @@ from fitter.optimise.views import SampledViews
 
 TOLERANCE = 0.05
 """Relative residual at which the conjugate gradients stop: the next Gauss-Newton step goes on where they left off."""
+LEAST_STIFFNESS = 0.1
+"""Share of its bilaplacian that a rough map keeps at least."""
 MAP_BORDER = 0.06
 """Outer fraction of the atlas in which the maps fade to zero."""
 
@@ -149,6 +152,25 @@ def map_step(
     for blocks, sampling in data:
         right = right - sampling.adjoint(blocks.gradient)
     return solve(normal, right, precondition, tolerance=tolerance, iterations=iterations)
+
+
+def roughness(grid: Tensor, seen: Tensor) -> float:
+    """Root mean square of the Laplacian of a map [C, R, R], mm per texel², under weights [S, S] over the atlas."""
+    weight = interpolate(seen[None, None], grid.shape[1:], mode="area")[0, 0]
+    squared = laplacian(grid).square().sum(0)
+    return float(((squared * weight).sum() / weight.sum().clamp_min(1e-6)).sqrt())
+
+
+def softened(weights: MapWeights, found: float, usual: float) -> MapWeights:
+    """The weights with a smaller bilaplacian where a map's roughness `found` exceeds the `usual` one.
+
+    The bilaplacian is the inverse variance of the map's Laplacian under a Gaussian prior. Faces differ in that variance,
+    so it is taken from the map itself (MacKay 1992, "Bayesian interpolation": alpha = gamma / 2 E_W, with his count gamma
+    of determined parameters absorbed by the usual roughness). Only downwards: a map that was kept too smooth would ask
+    for still more smoothness.
+    """
+    share = min(usual / max(found, 1e-9), 1.0) ** 2
+    return replace(weights, bilaplacian=weights.bilaplacian * max(share, LEAST_STIFFNESS))
 
 
 def clamp_step(step: Tensor, limit: float) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fitter.camera import project
 from fitter.hierarchy.face import FaceState
 from fitter.model.morphable import MorphableModel
 
@@ -99,20 +100,20 @@ def _negative_cross(points: Tensor) -> Tensor:
 
 def pixel_jacobian(intrinsics: Tensor, points_cam: Tensor) -> tuple[Tensor, Tensor]:
     """Pixels [K, 2] and their derivative [K, 2, 3] with respect to camera-frame points [K, 3] (no skew)."""
-    inverse_depth = 1.0 / points_cam[:, 2].clamp_min(1e-3)
-    fx, fy = intrinsics[0, 0], intrinsics[1, 1]
-    x, y = points_cam[:, 0] * inverse_depth, points_cam[:, 1] * inverse_depth
-    skew = intrinsics[0, 1]
-    pixels = torch.stack([fx * x + skew * y + intrinsics[0, 2], fy * y + intrinsics[1, 2]], -1)
-    zero = torch.zeros_like(x)
-    jacobian = torch.stack(
-        [
-            torch.stack([fx * inverse_depth, skew * inverse_depth, -(fx * x + skew * y) * inverse_depth], -1),
-            torch.stack([zero, fy * inverse_depth, -fy * y * inverse_depth], -1),
-        ],
-        1,
-    )
-    return pixels, jacobian
+    pixels = project(points_cam, intrinsics)
+    rows = torch.eye(2, dtype=pixels.dtype, device=pixels.device).expand(pixels.shape[0], 2, 2)
+    return pixels, camera_gradient(rows, intrinsics, pixels[:, None], points_cam[:, None])
+
+
+def camera_gradient(pixel_gradient: Tensor, intrinsics: Tensor, pixels: Tensor, points_cam: Tensor) -> Tensor:
+    """Derivatives [..., 3] per mm of camera-frame points of what has `pixel_gradient` [..., 2] per pixel.
+
+    A pixel is (K p)₁₂ / p₃, so its derivative is (K₁₂ - pixel ⊗ e₃) / p₃. `pixels` [..., 2] are those of `points_cam`
+    [..., 3].
+    """
+    gradient = pixel_gradient @ intrinsics[:2]
+    gradient[..., 2] -= (pixel_gradient * pixels).sum(-1)
+    return gradient / points_cam[..., 2:].clamp_min(1e-3)
 
 
 def head_centre(state: FaceState) -> Tensor:

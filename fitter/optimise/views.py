@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fitter.camera import clip_from_camera, transform_points
+from fitter.camera import clip_from_camera, project, transform_points
 from fitter.hierarchy.face import FaceState, m1_vertices
 from fitter.hierarchy.samples import SurfaceSamples
 from fitter.kernels.surface import vertex_normals
 from fitter.kernels.topology import MeshTopology
 from fitter.model.morphable import MorphableModel
 from fitter.optimise.observation import Observation, Photograph, Signal, sample_image
-from fitter.optimise.parameters import pixel_jacobian
+from fitter.optimise.parameters import camera_gradient
 from fitter.render.operations import interpolate, rasterize
 
 DEPTH_SIDE = 384
@@ -90,34 +90,31 @@ def view_visibility(
     normals: Tensor,
     photograph: Photograph | Signal,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Weight [K], camera-frame points [K, 3] and cosine [K] of surface points in one view."""
+    """Weight [K], camera-frame points [K, 3] and full-size pixels [K, 2] of surface points in one view."""
     cam_from_world, intrinsics = state.cam_from_world[view], state.intrinsics[view]
     cam = transform_points(cam_from_world, points)
-    normal_cam = normals @ cam_from_world[:3, :3].T
-    cosine = -(normal_cam * torch.nn.functional.normalize(cam, dim=-1)).sum(-1)
-    zoomed = zoom_on(intrinsics, transform_points(cam_from_world, vertices), DEPTH_SIDE)
-    depth = depth_image(vertices, topology, zoomed, cam_from_world, (DEPTH_SIDE, DEPTH_SIDE))
-    in_depth, _ = pixel_jacobian(zoomed, cam)
-    seen = visibility(cam, cosine, in_depth, depth)
-    pixels, _ = pixel_jacobian(intrinsics, cam)
+    cosine = -(normals @ cam_from_world[:3, :3].T * cam).sum(-1) / cam.norm(dim=-1).clamp_min(1e-6)
+    pixels = project(cam, intrinsics)
+    head = transform_points(cam_from_world, vertices)
+    zoom = zoom_on(project(head[head[:, 2] > 1.0], intrinsics), DEPTH_SIDE)
+    depth = depth_image(vertices, topology, zoom @ intrinsics, cam_from_world, (DEPTH_SIDE, DEPTH_SIDE))
+    seen = visibility(cam, cosine, pixels * zoom[0, 0] + zoom[:2, 2], depth)
     height, width = (side / photograph.scale for side in photograph.size)
     inside = (pixels > 0.5).all(-1) & (pixels[:, 0] < width - 0.5) & (pixels[:, 1] < height - 0.5)
-    return seen * inside * angle_weight(cosine), cam, cosine
+    return seen * inside * angle_weight(cosine), cam, pixels
 
 
-def zoom_on(intrinsics: Tensor, points_cam: Tensor, side: int) -> Tensor:
-    """Intrinsics [3, 3] of a square picture of `side` pixels that just holds the points in front of the camera.
+def zoom_on(pixels: Tensor, side: int) -> Tensor:
+    """Map [3, 3] from a photograph's pixels to those of a square picture of `side` pixels that just holds `pixels`.
 
     The depth test is then as fine for a small head in a large photograph as for a portrait.
     """
-    pixels, _ = pixel_jacobian(intrinsics, points_cam)
-    pixels = pixels[points_cam[:, 2] > 1.0]
     low, high = (pixels.amin(0), pixels.amax(0)) if pixels.shape[0] else (pixels.new_zeros(2), pixels.new_ones(2))
     scale = (side - 4.0) / (high - low).amax().clamp_min(1e-3)
-    zoom = torch.eye(3, dtype=intrinsics.dtype, device=intrinsics.device)
+    zoom = torch.eye(3, dtype=pixels.dtype, device=pixels.device)
     zoom[0, 0] = zoom[1, 1] = scale
     zoom[:2, 2] = 2.0 - low * scale
-    return zoom @ intrinsics
+    return zoom
 
 
 def sample_views(
@@ -143,15 +140,14 @@ def sample_views(
         row = state.expression_row(view)
         world = samples.interpolate(geometry[row].vertices) if points is None else points[row]
         normals = torch.nn.functional.normalize(samples.interpolate(geometry[row].normals), dim=-1)
-        weight, cam, _ = view_visibility(state, view, geometry[row].vertices, topology, world, normals, signal)
-        pixels, jacobian = pixel_jacobian(state.intrinsics[view], cam)
+        weight, cam, pixels = view_visibility(state, view, geometry[row].vertices, topology, world, normals, signal)
         looked_up = sample_image(signal.image, pixels * signal.scale)
         channels = signal.channel_count
         gradient = looked_up[:, channels:-1].unflatten(1, (2, channels)).permute(2, 0, 1) * signal.scale
         values.append(looked_up[:, :channels].T)
         kept.append(weight * samples.usable * (looked_up[:, -1] > 0.99))
         gradients.append(gradient)
-        directions.append((gradient[:, :, None] @ jacobian)[:, :, 0])
+        directions.append(camera_gradient(gradient, state.intrinsics[view], pixels, cam))
         positions.append(pixels)
         densities.append(pixel_density(samples, pixels * signal.scale, kept[-1]))
     weight, pixels, density = torch.stack(kept), torch.stack(positions), torch.stack(densities).mean()
@@ -202,8 +198,7 @@ def sampled_colours(
         photograph = observation.level(view, longest_side)
         world = samples.interpolate(surface.vertices)
         normals = torch.nn.functional.normalize(samples.interpolate(surface.normals), dim=-1)
-        weight, cam, _ = view_visibility(state, view, surface.vertices, topology, world, normals, photograph)
-        pixels, _ = pixel_jacobian(state.intrinsics[view], cam)
+        weight, _, pixels = view_visibility(state, view, surface.vertices, topology, world, normals, photograph)
         looked_up = sample_image(torch.cat([photograph.colour, photograph.usable]), pixels * photograph.scale)
         colours.append(looked_up[:, :3])
         weights.append(weight * samples.usable * (looked_up[:, 3] > 0.99))

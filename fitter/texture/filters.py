@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -18,7 +19,8 @@ def sample_grid(grid: Tensor, positions: Tensor) -> Tensor:
     Returns:
         [..., h, w, C].
     """
-    leading = torch.broadcast_shapes(grid.shape[:-3], positions.shape[:-3])
+    # Not torch.broadcast_shapes: its first call imports a computer algebra system, most of a second.
+    leading = np.broadcast_shapes(grid.shape[:-3], positions.shape[:-3])
     extent = positions.new_tensor([grid.shape[-2], grid.shape[-3]])
     coordinates = (2.0 * positions / extent - 1.0).expand(*leading, *positions.shape[-3:])
     source = grid.expand(*leading, *grid.shape[-3:]).movedim(-1, -3)

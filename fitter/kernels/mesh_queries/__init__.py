@@ -9,18 +9,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
 
 import torch
-import warp as wp
 from torch import Tensor
 
-if hasattr(wp.config, "log_level"):
-    wp.config.log_level = max(wp.config.log_level, wp.LOG_WARNING)
-else:
-    wp.config.quiet = True
-wp.init()
 
-from fitter.kernels.mesh_queries import kernels  # noqa: E402 - Warp has to be told to be quiet first
+@lru_cache(maxsize=1)
+def _warp() -> tuple[ModuleType, ModuleType]:
+    """Warp, told to be quiet, and the kernels; only when the first question is asked: they take most of a second."""
+    import warp
+
+    if hasattr(warp.config, "log_level"):
+        warp.config.log_level = max(warp.config.log_level, warp.LOG_WARNING)
+    else:
+        warp.config.quiet = True
+    warp.init()
+    from fitter.kernels.mesh_queries import kernels
+
+    return warp, kernels
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,7 @@ class MeshQueries:
             vertices: [V, 3] mm.
             triangles: [F, 3] integers, on the same device.
         """
+        wp, _ = _warp()
         self.triangles = triangles.long()
         self._origin = 0.5 * (vertices.amin(0) + vertices.amax(0))
         self._device = wp.device_from_torch(vertices.device)
@@ -62,6 +71,7 @@ class MeshQueries:
         return (points.detach() - self._origin).float().contiguous()
 
     def _launch(self, kernel, count: int, inputs: list) -> None:
+        wp, _ = _warp()
         stream = None
         if self._vertices.is_cuda:
             stream = wp.stream_from_torch(torch.cuda.current_stream(self._vertices.device))
@@ -69,6 +79,7 @@ class MeshQueries:
 
     def closest(self, points: Tensor, reach: float = math.inf) -> MeshPoints:
         """Closest points of the mesh to `points` [P, 3], mm, no further away than `reach` mm."""
+        wp, kernels = _warp()
         local = self._local(points)
         triangle, weights = self._outputs(local)
         limit = min(reach, 1e6)
@@ -93,6 +104,7 @@ class MeshQueries:
 
     def cast(self, origins: Tensor, directions: Tensor, reach: float) -> MeshPoints:
         """Where rays from `origins` [P, 3] along unit `directions` [P, 3] first meet the mesh, within `reach` mm."""
+        wp, kernels = _warp()
         local, unit = self._local(origins), directions.detach().float().contiguous()
         triangle, weights = self._outputs(local)
         length = torch.full_like(local[:, 0], math.inf)
