@@ -28,10 +28,21 @@ from fitter.compare.run import load_fit
 from fitter.compare.scan import load_scan, load_scan_landmarks
 from fitter.texture.colour import linear_to_srgb, srgb_to_linear
 
-FULL_WELL = 8000.0
-"""Electrons at white: shot noise of a small camera at moderate gain."""
-READ_NOISE = 0.0015
-"""Standard deviation of the read noise, fraction of white."""
+
+@dataclass(frozen=True)
+class Sensor:
+    """What a camera adds to each pixel."""
+
+    full_well: float
+    """Electrons at white: shot noise."""
+    read_noise: float
+    """Standard deviation, fraction of white."""
+
+
+SMALL = Sensor(8000.0, 0.0015)
+"""A small camera at moderate gain."""
+STUDIO = Sensor(50000.0, 0.0001)
+"""A full-frame camera at its lowest gain (about five electrons of read noise), pixel for pixel."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,7 @@ class Case:
     options: tuple[str, ...] = ()
     exposure: float | None = None
     """Factor in linear light, with camera noise; None uses the photographs as they are."""
+    sensor: Sensor = SMALL
 
 
 THREE, FIVE = (1, 2, 3), (0, 1, 2, 3, 4)
@@ -56,6 +68,9 @@ CASES = (
     Case("three_noise", THREE, options=KNOWN, exposure=1.0),
     Case("three_dark", THREE, options=KNOWN, exposure=1.0 / 3.0),
     Case("three_light", THREE, options=KNOWN, exposure=2.0),
+    Case("three_studio", THREE, options=KNOWN, exposure=1.0, sensor=STUDIO),
+    Case("three_studio_dark", THREE, options=KNOWN, exposure=1.0 / 3.0, sensor=STUDIO),
+    Case("three_studio_light", THREE, options=KNOWN, exposure=2.0, sensor=STUDIO),
     Case("one_view_1", (1,), "similarity", KNOWN),
     Case("one_view_2", (2,), "similarity", KNOWN),
     Case("one_view_3", (3,), "similarity", KNOWN),
@@ -65,7 +80,7 @@ CASES = (
 )
 
 
-def expose(source: Path, target: Path, factor: float, seed: int) -> None:
+def expose(source: Path, target: Path, factor: float, sensor: Sensor, seed: int) -> None:
     """Write a photograph `factor` times brighter in linear light, with shot and read noise and clipping, 8 bits."""
     import torch
     from PIL import Image
@@ -73,7 +88,9 @@ def expose(source: Path, target: Path, factor: float, seed: int) -> None:
     encoded = np.asarray(Image.open(source).convert("RGB"), np.float64) / 255.0
     linear = srgb_to_linear(torch.from_numpy(encoded)).numpy() * factor
     random = np.random.default_rng(seed)
-    noise = random.normal(size=linear.shape) * np.sqrt(np.maximum(linear, 0.0) / FULL_WELL + READ_NOISE**2)
+    noise = random.normal(size=linear.shape) * np.sqrt(
+        np.maximum(linear, 0.0) / sensor.full_well + sensor.read_noise**2
+    )
     shown = linear_to_srgb(torch.from_numpy(np.clip(linear + noise, 0.0, 1.0))).numpy()
     Image.fromarray(np.round(shown * 255.0).astype(np.uint8)).save(target)
 
@@ -85,7 +102,8 @@ def prepared(capture: Path, case: Case, folder: Path) -> Path:
     folder.mkdir(parents=True)
     for path in sorted(capture.iterdir()):
         if path.suffix == ".png":
-            expose(path, folder / path.name, case.exposure, seed=len(path.name) + ord(path.stem[-1]))
+            seed = len(path.name) + ord(path.stem[-1])
+            expose(path, folder / path.name, case.exposure, case.sensor, seed)
         elif path.suffix in (".pts", ".json"):
             shutil.copy(path, folder / path.name)
     return folder
