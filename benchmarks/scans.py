@@ -119,7 +119,8 @@ def held_out_landmarks(scan: Path, file: Path, model: MorphableModel, configurat
         given = np.setdiff1d(np.arange(len(numbers)), out)
         marks = ScanLandmarks(points[given], numbers[given], file.name)
         result, _ = fitted(replace(session, scan=replace(session.scan, landmarks=marks)), model, configuration)
-        at = model.landmarks(torch.from_numpy(result.vertices_m1).float()).double().numpy()[numbers[out]]
+        embedding = model.landmarks_as_set_by(people=True)
+        at = embedding(torch.from_numpy(result.vertices_m1).float()).double().numpy()[numbers[out]]
         errors = np.linalg.norm(at - points[out], axis=1)
         rows.append(
             {

@@ -55,7 +55,7 @@ def carried_landmarks(session: Session) -> ScanLandmarks | None:
     placed = torch.stack(points)
     at = queries.closest(placed)
     on_surface = queries.interpolate(vertices, at)
-    return ScanLandmarks(on_surface.numpy(), np.array(indices, np.int64), "photographs")
+    return ScanLandmarks(on_surface.numpy(), np.array(indices, np.int64), "photographs", marked=False)
 
 
 def _cast(view: View, queries: MeshQueries, vertices: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from fitter.alignment import Alignment, align_scan
 from fitter.capture.scan.edges import boundary_vertices
 from fitter.capture.scan.visibility import visible_triangles
-from fitter.capture.types import Scan, Session
+from fitter.capture.types import Scan, ScanLandmarks, Session
 from fitter.carried_landmarks import carried_landmarks
 from fitter.errors import InputError
 from fitter.kernels.mesh_queries import MeshQueries
@@ -59,7 +59,7 @@ def without_strays(scan: Scan, model: MorphableModel, alignment: Alignment) -> S
 
 
 def build_scan_target(scan: Scan, model: MorphableModel, alignment: Alignment, *, device: str, seed: int) -> ScanTarget:
-    """The scan's face as tensors, in the scan's own frame.
+    """The scan's face as tensors, in the scan's own frame; the model is on the device already.
 
     Raises:
         InputError: Almost nothing of the scan lies where the alignment says that the face is.
@@ -84,7 +84,9 @@ def build_scan_target(scan: Scan, model: MorphableModel, alignment: Alignment, *
     index = torch.from_numpy(triangles).to(device)
     normals = vertex_normals(vertices[None], MeshTopology.from_triangles(index, len(used)))[0]
     points, point_normals = equal_area_samples(vertices, index, normals, SAMPLES, seed)
-    landmarks = scan.landmarks
+    landmarks = scan.landmarks or ScanLandmarks(np.zeros((0, 3)), np.zeros(0, np.int64), "none")
+    numbers = torch.from_numpy(landmarks.indices.astype(np.int64)).to(device)
+    embedding = model.landmarks_as_set_by(people=landmarks.marked).rows(numbers)
     return ScanTarget(
         vertices=vertices,
         triangles=index,
@@ -92,10 +94,9 @@ def build_scan_target(scan: Scan, model: MorphableModel, alignment: Alignment, *
         boundary=torch.from_numpy(boundary).to(device),
         points=points,
         point_normals=point_normals,
-        landmarks=torch.from_numpy(np.zeros((0, 3)) if landmarks is None else landmarks.points).float().to(device),
-        landmark_indices=torch.from_numpy(
-            np.zeros(0, np.int64) if landmarks is None else landmarks.indices.astype(np.int64)
-        ).to(device),
+        landmarks=torch.from_numpy(landmarks.points).float().to(device),
+        landmark_indices=numbers,
+        landmark_embedding=embedding,
         world_from_model=torch.from_numpy(np.asarray(pose)).float().to(device),
         alignment={
             "method": alignment.method,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from fitter.model import open_model as open_model_module
 from fitter.model.arkit import ARKIT_NAMES
 from fitter.model.cache import load_cached_model
+from fitter.model.marked_landmarks import marked_offsets
 from fitter.model.morphable import REGIONS
 from fitter.model.open_model import load_open_model, open_model_path
 
@@ -61,8 +64,9 @@ def test_the_mean_is_a_head_in_millimetres(open_model):
     assert float(points[45, 0]) > 0 > float(points[36, 0])
 
 
-def test_landmarks_are_symmetric(open_model):
-    points = open_model.landmarks(open_model.mean)
+@pytest.mark.parametrize("people", [False, True])
+def test_landmarks_are_symmetric(open_model, people):
+    points = open_model.landmarks_as_set_by(people=people)(open_model.mean)
     mirror = points * points.new_tensor([-1.0, 1.0, 1.0])
     for one, other in MIRRORED:
         assert float((points[one] - mirror[other]).norm()) < 2.0, (one, other)
@@ -70,8 +74,23 @@ def test_landmarks_are_symmetric(open_model):
     assert float(middle.abs().max()) < 1.0
 
 
+def test_marked_landmarks_are_the_detectors_moved_by_the_table(open_model):
+    moved = (open_model.marked(open_model.mean) - open_model.landmarks(open_model.mean)).double().numpy()
+    offsets = marked_offsets()
+    assert np.abs(moved[:17]).max() == 0.0
+    # Offsets lead a little off the skin; from there each landmark goes to its nearest point.
+    assert np.median(np.linalg.norm(moved - offsets, axis=1)[17:]) < 1.0
+    assert -6.0 < moved[27, 1] < -3.0  # people mark the bridge of the nose lower
+    assert moved[55:60, 1].min() > 1.0  # and the lower lip's outline higher
+
+
+def test_a_model_without_a_table_has_one_set_of_landmarks(open_model):
+    other = replace(open_model, marked=None)
+    assert other.landmarks_as_set_by(people=True) is other.landmarks is other.landmarks_as_set_by(people=False)
+
+
 def test_landmarks_lie_on_the_surface(open_model):
-    for embedding in (open_model.landmarks, open_model.mediapipe):
+    for embedding in (open_model.landmarks, open_model.marked, open_model.mediapipe):
         assert torch.allclose(embedding.weights.sum(1), torch.ones(len(embedding.weights)), atol=1e-5)
         assert float(embedding.weights.min()) >= -1e-6
         used = embedding.vertices[embedding.weights > 1e-3]

@@ -54,6 +54,7 @@ def target_of(model, vertices: torch.Tensor) -> ScanTarget:
         point_normals=point_normals,
         landmarks=vertices.new_zeros(0, 3),
         landmark_indices=torch.zeros(0, dtype=torch.long),
+        landmark_embedding=model.landmarks.rows(torch.zeros(0, dtype=torch.long)),
         world_from_model=torch.eye(4, dtype=vertices.dtype),
         alignment={},
         noise_mm=0.0,

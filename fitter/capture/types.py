@@ -50,6 +50,8 @@ class ScanLandmarks:
     """[L] iBUG-68 numbers (0 to 67) of the points; those that are not given are left out."""
     source: str
     """Where they come from, for the report: a file name, or `photographs`."""
+    marked: bool = True
+    """Whether a person set them; a detector's points in photographs lie a few millimetres elsewhere."""
 
 
 @dataclass(frozen=True, eq=False)

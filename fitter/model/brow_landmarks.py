@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import igl
 import numpy as np
 import torch
 
+from fitter.model.landmark_shift import shifted_landmarks
 from fitter.model.morphable import LandmarkEmbedding
 
 BROWS = tuple(range(17, 27))
@@ -30,16 +30,6 @@ def lowered_brows(
         skin: [V] bool: the skin's component.
     """
     points = landmarks(torch.from_numpy(vertices).double()).numpy()
-    span = np.linalg.norm(points[EYE_CORNERS[0]] - points[EYE_CORNERS[1]])
-    wanted = points[list(BROWS)] - [0.0, DROP * span, 0.0]
-    surface = np.ascontiguousarray(triangles[skin[triangles].all(1)], np.int64)
-    vertices = np.ascontiguousarray(vertices, np.float64)
-    _, triangle, closest = igl.point_mesh_squared_distance(np.ascontiguousarray(wanted), vertices, surface)
-    corners = surface[triangle.ravel()]
-    weights = igl.barycentric_coordinates(
-        np.ascontiguousarray(closest), *(np.ascontiguousarray(vertices[corners[:, k]]) for k in range(3))
-    )
-    moved_vertices, moved_weights = landmarks.vertices.clone(), landmarks.weights.clone()
-    moved_vertices[list(BROWS)] = torch.from_numpy(corners)
-    moved_weights[list(BROWS)] = torch.from_numpy(np.asarray(weights)).to(moved_weights.dtype)
-    return LandmarkEmbedding(moved_vertices, moved_weights)
+    offsets = np.zeros_like(points)
+    offsets[list(BROWS), 1] = -DROP * np.linalg.norm(points[EYE_CORNERS[0]] - points[EYE_CORNERS[1]])
+    return shifted_landmarks(landmarks, offsets, vertices, triangles, skin)

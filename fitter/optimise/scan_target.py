@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fitter.kernels.mesh_queries import MeshPoints, MeshQueries
+from fitter.model.morphable import LandmarkEmbedding
 
 COARSE_EDGE_MM = 3.0
 """A mesh with longer edges holds no wave below 6 mm, and longer ones are the deformation map's (texels of 3.5 mm)."""
@@ -34,6 +35,8 @@ class ScanTarget:
     """[L, 3] points on the scan that belong to the model's landmarks; L may be 0."""
     landmark_indices: Tensor
     """[L] int64 iBUG-68 numbers."""
+    landmark_embedding: LandmarkEmbedding
+    """[L] where the model has them."""
     world_from_model: Tensor
     """[4, 4] rigid: where the search or the landmarks found the face."""
     alignment: dict[str, Any]

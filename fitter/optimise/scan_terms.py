@@ -185,18 +185,16 @@ class ScanLandmarkPairs:
 
 
 def landmark_pairs(
-    model: MorphableModel, geometry: SurfaceGeometry, target: ScanTarget, sigma_mm: float, robust: float = 2.0
+    geometry: SurfaceGeometry, target: ScanTarget, sigma_mm: float, robust: float = 2.0
 ) -> ScanLandmarkPairs:
     """Landmarks on the scan; the jaw line's are left out, it has no fixed place on the skin."""
     inner = target.landmark_indices >= 17
-    index = target.landmark_indices[inner]
-    vertices, weights = model.landmarks.vertices[index], model.landmarks.weights[index]
-    at = (geometry.vertices[vertices] * weights[..., None]).sum(1)
-    offset = at - target.landmarks[inner]
+    embedding = target.landmark_embedding.rows(inner)
+    offset = embedding(geometry.vertices) - target.landmarks[inner]
     distance = offset.norm(dim=-1)
     # A point that lies far off belongs to another part of the face: a nostril's rim, a hidden lid.
     weight = (distance < LANDMARK_GATE_MM) / (1.0 + (distance / (robust * sigma_mm)) ** 2)
-    return ScanLandmarkPairs(vertices, weights, offset, weight)
+    return ScanLandmarkPairs(embedding.vertices, embedding.weights, offset, weight)
 
 
 def scan_landmark_equations(

@@ -158,7 +158,7 @@ def _landmark_errors(problem: Problem, levels: dict[str, _Level]) -> dict[str, n
     inner = target.landmark_indices >= 17
     found = {}
     for name in ("M0", "M1"):
-        at = problem.model.landmarks(levels[name].vertices)[target.landmark_indices[inner]]
+        at = target.landmark_embedding(levels[name].vertices)[inner]
         found[name] = (at - target.landmarks[inner]).norm(dim=-1).double().cpu().numpy()
     return found
 
