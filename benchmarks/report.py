@@ -67,7 +67,9 @@ def james(record: dict[str, Any]) -> str:
             f"## Photographs of {record['subject'].capitalize()}",
             "",
             "A real head (textured scan, rendered); median distance of the scan's vertices, median normal angle; seconds "
-            "and memory of the whole command.",
+            f"and memory of the whole command. `noise`, `dark`, `light`: with a small camera's noise "
+            f"({captures.SMALL.full_well:,.0f} electrons at white), at the same light, a third and twice; `studio`: with a "
+            f"full-frame camera's ({captures.STUDIO.full_well:,.0f}).",
             "",
             captures.table(record["rows"]),
             "",

@@ -143,13 +143,19 @@ def masked_blur(grid: Tensor, weight: Tensor, sigma: float) -> Tensor:
     factor = 1
     while sigma / factor > 5.0 and grid.shape[-1] % (2 * factor) == 0 and grid.shape[-1] // (2 * factor) >= 16:
         factor *= 2
-    shape = grid.shape[-2:]
-    numerator = (grid * weight).reshape(-1, 1, *shape)
-    denominator = weight.expand_as(grid).reshape(-1, 1, *shape)
-    if factor > 1:
-        numerator = torch.nn.functional.avg_pool2d(numerator, factor)
-        denominator = torch.nn.functional.avg_pool2d(denominator, factor)
-    ratio = gaussian_blur(numerator, sigma / factor) / (gaussian_blur(denominator, sigma / factor) + 1e-6)
-    if factor > 1:
-        ratio = torch.nn.functional.interpolate(ratio, size=shape, mode="bilinear", align_corners=False)
-    return ratio.reshape(grid.shape)
+    # One weight may stand for several grids: it is blurred once, in its own shape.
+    numerator, denominator = (gaussian_blur(_shrunk(one, factor), sigma / factor) for one in (grid * weight, weight))
+    ratio = numerator / (denominator + 1e-6)
+    if factor == 1:
+        return ratio
+    flat = ratio.reshape(-1, 1, *ratio.shape[-2:])
+    flat = torch.nn.functional.interpolate(flat, size=grid.shape[-2:], mode="bilinear", align_corners=False)
+    return flat.reshape(grid.shape)
+
+
+def _shrunk(grid: Tensor, factor: int) -> Tensor:
+    """Means of [..., R, R] over squares of `factor` texels."""
+    if factor == 1:
+        return grid
+    flat = torch.nn.functional.avg_pool2d(grid.reshape(-1, 1, *grid.shape[-2:]), factor)
+    return flat.reshape(*grid.shape[:-2], *flat.shape[-2:])
