@@ -127,6 +127,14 @@ def scans(record: dict[str, Any]) -> str:
             "",
             f"A scan of {large['triangles']:,} triangles: {large['seconds']:.0f} s, {large['peak_memory_mb']} MB.",
         ]
+    held = record.get("held_out_landmarks")
+    if held:
+        lines += [
+            "",
+            "M1's distance at landmarks held out, median of each set (every fifth of the inner ones of the first scan): "
+            + ", ".join(f"{one['median_mm']:.2f}" for one in held)
+            + " mm.",
+        ]
     return "\n".join([*lines, "", _made_by(record, "python -m benchmarks scans SCAN…")])
 
 
