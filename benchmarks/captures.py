@@ -23,26 +23,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.records import headed, result_path, write_record
+from benchmarks.sensor import SMALL, STUDIO, Sensor
 from fitter.compare import compare_fit
 from fitter.compare.run import load_fit
 from fitter.compare.scan import load_scan, load_scan_landmarks
 from fitter.texture.colour import linear_to_srgb, srgb_to_linear
-
-
-@dataclass(frozen=True)
-class Sensor:
-    """What a camera adds to each pixel."""
-
-    full_well: float
-    """Electrons at white: shot noise."""
-    read_noise: float
-    """Standard deviation, fraction of white."""
-
-
-SMALL = Sensor(8000.0, 0.0015)
-"""A small camera at moderate gain."""
-STUDIO = Sensor(50000.0, 0.0001)
-"""A full-frame camera at its lowest gain (about five electrons of read noise), pixel for pixel."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +72,8 @@ def expose(source: Path, target: Path, factor: float, sensor: Sensor, seed: int)
 
     encoded = np.asarray(Image.open(source).convert("RGB"), np.float64) / 255.0
     linear = srgb_to_linear(torch.from_numpy(encoded)).numpy() * factor
-    random = np.random.default_rng(seed)
-    noise = random.normal(size=linear.shape) * np.sqrt(
-        np.maximum(linear, 0.0) / sensor.full_well + sensor.read_noise**2
-    )
-    shown = linear_to_srgb(torch.from_numpy(np.clip(linear + noise, 0.0, 1.0))).numpy()
+    seen = sensor.expose(linear, np.random.default_rng(seed))
+    shown = linear_to_srgb(torch.from_numpy(seen)).numpy()
     Image.fromarray(np.round(shown * 255.0).astype(np.uint8)).save(target)
 
 

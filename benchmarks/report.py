@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks import ablation, captures
 from benchmarks.records import RESULTS, read_record
+from benchmarks.sensor import SMALL, STUDIO
 from benchmarks.sessions.cases import AVERAGE, CASES
 from benchmarks.sessions.command import TONE_CASES
 from benchmarks.sessions.summary import case_table, tone_table
@@ -68,8 +69,8 @@ def james(record: dict[str, Any]) -> str:
             "",
             "A real head (textured scan, rendered); median distance of the scan's vertices, median normal angle; seconds "
             f"and memory of the whole command. `noise`, `dark`, `light`: with a small camera's noise "
-            f"({captures.SMALL.full_well:,.0f} electrons at white), at the same light, a third and twice; `studio`: with a "
-            f"full-frame camera's ({captures.STUDIO.full_well:,.0f}).",
+            f"({SMALL.full_well:,.0f} electrons at white), at the same light, a third and twice; `studio`: with a "
+            f"full-frame camera's ({STUDIO.full_well:,.0f}).",
             "",
             captures.table(record["rows"]),
             "",

@@ -179,15 +179,16 @@ def build_problem(
 
 
 def as_fine_as(target: ScanTarget, configuration: Configuration) -> Configuration:
-    """The configuration without a finer mesh for M2 where the scan has no detail that one could carry."""
+    """The configuration without a finer mesh for M2 than the scan has detail that one could carry."""
     smoothed = all(
         setting(stage, "smoothness", "edge", EDGES_PER_WAVE) > 0
         for stage in configuration.stages
         if stage.solver == "ray_cast"
     )
-    if target.detailed or not smoothed:
+    if not smoothed:
         return configuration
-    return replace(configuration, maps=replace(configuration.maps, dense_levels=0))
+    levels = target.subdivisions(configuration.maps.dense_levels)
+    return replace(configuration, maps=replace(configuration.maps, dense_levels=levels))
 
 
 def _checksum(*arrays: np.ndarray) -> int:

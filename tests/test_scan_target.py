@@ -10,6 +10,7 @@ import torch
 
 from fitter.alignment import Alignment
 from fitter.capture.types import Scan, ScanLandmarks
+from fitter.optimise.scan_target import ScanTarget
 from fitter.optimise.scan_terms import landmark_pairs
 from fitter.optimise.views import SurfaceGeometry
 from fitter.scan_target import build_scan_target
@@ -31,3 +32,14 @@ def test_landmarks_of_people_and_of_detectors_have_their_own_places(open_model, 
     assert pairs.offset.shape == (3, 3) and float(pairs.offset.abs().max()) < 1e-3
     other = (open_model.landmarks if people else open_model.marked)(mean).double().numpy()[NUMBERS]
     assert np.linalg.norm(other - points, axis=1)[1:].min() > 1.0
+
+
+@pytest.mark.parametrize(
+    ("edge_mm", "most", "levels"),
+    [(4.0, 2, 0), (2.0, 2, 1), (1.3, 3, 1), (1.1, 2, 2), (1.1, 1, 1), (1.1, 3, 2), (0.5, 3, 3), (0.5, 2, 2), (0.5, 0, 0)],
+)
+def test_the_mesh_of_m2_is_as_fine_as_the_scan(edge_mm, most, levels):
+    nothing = dict.fromkeys(("vertices", "triangles", "normals", "boundary", "points", "point_normals"))
+    nothing |= dict.fromkeys(("landmarks", "landmark_indices", "landmark_embedding", "world_from_model", "queries"))
+    target = ScanTarget(**nothing, alignment={}, noise_mm=0.0, edge_mm=edge_mm)
+    assert target.subdivisions(most) == levels

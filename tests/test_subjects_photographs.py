@@ -9,12 +9,14 @@ import pytest
 import torch
 
 pytest.importorskip("anny")
+from benchmarks.sensor import SENSORS
 from benchmarks.subjects import generate_subject, random_pose
 from benchmarks.subjects.cameras import camera_ring, detected_landmarks, pixels
 from benchmarks.subjects.lights import Lighting, random_lighting
 from benchmarks.subjects.photograph import CaptureSettings, capture, developed
 from benchmarks.subjects.pigment import TONES, skin_reflectance
 from benchmarks.subjects.quick import QuickRenderer
+from benchmarks.subjects.radiance import kept_radiance
 from benchmarks.subjects.skin import Look, look_of, skin_of
 from fitter.capture.session import load_session
 from fitter.compare.scan import load_scan, load_scan_landmarks
@@ -107,8 +109,29 @@ def test_uniform_light_shows_the_albedo(subject):
 
 
 def test_sensor_noise_is_that_of_a_camera():
-    picture = developed(np.full((200, 200, 3), 0.2), np.random.default_rng(0)).astype(float)
+    # Electrons arrive by Poisson's law: the standard deviation of n of them is the root of n.
+    linear = np.full((400, 400), 0.2)
+    for sensor in SENSORS.values():
+        seen = sensor.expose(linear, np.random.default_rng(0))
+        expected = np.hypot(np.sqrt(0.2 * sensor.full_well) / sensor.full_well, sensor.read_noise)
+        np.testing.assert_allclose(seen.std(), expected, rtol=0.01)
+    picture = developed(np.full((200, 200, 3), 0.2), SENSORS["small"], np.random.default_rng(0)).astype(float)
     assert 0.5 < picture.std() < 3.0 and abs(picture.mean() - 123.6) < 0.5
+
+
+def test_rendered_light_is_kept_for_other_sensors(tmp_path):
+    path, calls = tmp_path / "radiance" / "one.npz", []
+
+    def render():
+        calls.append(1)
+        return [np.full((2, 3, 3), 0.25), np.full((2, 3, 3), 0.5)]
+
+    first, again = kept_radiance(path, render), kept_radiance(path, render)
+    assert first.shape == (2, 2, 3, 3) and len(calls) == 1 and (first == again).all()
+    np.testing.assert_allclose(first[:, 0, 0, 0], [0.25, 0.5])
+    studio, small = CaptureSettings(seed=1), CaptureSettings(seed=1, sensor="small")
+    assert studio.name != small.name and studio.radiance_name == small.radiance_name
+    assert studio.radiance_name != CaptureSettings(seed=1, samples=49).radiance_name
 
 
 def test_the_folder_loads_as_a_session(folder):
@@ -167,7 +190,7 @@ def test_path_tracing_sees_what_the_quick_renderer_sees(subject):
     random = np.random.default_rng(4)
     look, lighting = look_of(subject, skin_of(subject, tone=2)), random_lighting(random)
     camera = camera_ring(subject, 1, 64, random)[0][0]
-    traced = PathTracer(subject, look, lighting, samples=8).photograph(camera)
+    traced = PathTracer(subject, look, lighting, samples=9).photograph(camera)
     quick = QuickRenderer(subject, look, lighting).photograph(camera)
     assert traced.shape == quick.shape
     # Shadows and bounces make the difference, not the place or the scale.

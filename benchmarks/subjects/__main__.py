@@ -6,6 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
+from benchmarks.sensor import SENSORS
 from benchmarks.subjects.head import EXPRESSIONS
 from benchmarks.subjects.mitsuba_scene import available
 from benchmarks.subjects.photograph import CaptureSettings, capture
@@ -20,7 +21,8 @@ def main() -> None:
     parser.add_argument("--renderer", choices=("mitsuba", "quick"), default="mitsuba")
     parser.add_argument("--views", type=int, default=5)
     parser.add_argument("--size", type=int, default=640, help="px")
-    parser.add_argument("--samples", type=int, default=36, help="paths per pixel")
+    parser.add_argument("--samples", type=int, default=121, help="paths per pixel, the square of a prime number")
+    parser.add_argument("--sensor", choices=tuple(SENSORS), default="studio", help="whose noise the photographs have")
     parser.add_argument("--edge", type=float, default=0.4, help="the subject's edges in the face, mm")
     parser.add_argument("--expression", choices=tuple(EXPRESSIONS), default="neutral")
     parser.add_argument(
@@ -38,6 +40,7 @@ def main() -> None:
             views=arguments.views,
             size=arguments.size,
             samples=arguments.samples,
+            sensor=arguments.sensor,
             edge_mm=arguments.edge,
             expression=arguments.expression,
             tone=arguments.tone,

@@ -14,23 +14,23 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from benchmarks.sensor import SENSORS, Sensor
 from benchmarks.subjects.cameras import camera_ring, detected_landmarks, pixels
 from benchmarks.subjects.degrade import decimated, random_pose
 from benchmarks.subjects.geometry import generate_subject
 from benchmarks.subjects.lights import random_lighting
 from benchmarks.subjects.mitsuba_scene import PathTracer
 from benchmarks.subjects.quick import QuickRenderer
+from benchmarks.subjects.radiance import kept_radiance
 from benchmarks.subjects.skin import Look, look_of, skin_of
 from benchmarks.subjects.subject import Mesh, Subject
 from fitter.camera import Camera
 from fitter.export.colour import srgb_encode
 
-RECIPE = 3
+RECIPE = 4
 """Raise this when the pictures of the same settings change, so that they are made again."""
-FULL_WELL = 8000.0
-"""Electrons at white: shot noise of a small camera."""
-READ_NOISE = 0.0015
-"""Standard deviation, fraction of white."""
+RADIANCE = "radiance"
+"""Folder beside the captures: the rendered light."""
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 
 
@@ -46,8 +46,10 @@ class CaptureSettings:
     """Spread over yaw -60 … 60°."""
     size: int = 640
     """Height and width, px."""
-    samples: int = 36
-    """Paths per pixel."""
+    samples: int = 121
+    """Paths per pixel: the square of a prime number."""
+    sensor: Literal["studio", "small"] = "studio"
+    """Whose noise the photographs have; see `benchmarks.sensor`."""
     edge_mm: float = 0.4
     """The subject's edges in the face."""
     expression: str = "neutral"
@@ -62,7 +64,15 @@ class CaptureSettings:
     @property
     def name(self) -> str:
         """Folder name: the seed, the renderer, and a hash of everything."""
-        record = json.dumps(asdict(self) | {"recipe": RECIPE}, sort_keys=True)
+        return self._name(asdict(self))
+
+    @property
+    def radiance_name(self) -> str:
+        """File name of the rendered light: as `name`, whatever the sensor and the scan are."""
+        return self._name({k: v for k, v in asdict(self).items() if k not in ("sensor", "scan_edge_mm")}) + ".npz"
+
+    def _name(self, settings: dict) -> str:
+        record = json.dumps(settings | {"recipe": RECIPE}, sort_keys=True)
         return f"subject-{self.seed:03d}-{self.renderer}-{hashlib.sha256(record.encode()).hexdigest()[:10]}"
 
 
@@ -102,18 +112,23 @@ def _write(folder: Path, settings: CaptureSettings) -> None:
     lighting = random_lighting(random)
     cameras, yaws = camera_ring(subject, settings.views, settings.size, random)
     made = time.perf_counter()
-    renderer = (
-        PathTracer(subject, look, lighting, settings.samples, seed=1000 * settings.seed)
-        if settings.renderer == "mitsuba"
-        else QuickRenderer(subject, look, lighting)
-    )
-    images = [renderer.photograph(camera) for camera in cameras]
+
+    def render() -> list[np.ndarray]:
+        renderer = (
+            PathTracer(subject, look, lighting, settings.samples, seed=1000 * settings.seed)
+            if settings.renderer == "mitsuba"
+            else QuickRenderer(subject, look, lighting)
+        )
+        return [renderer.photograph(camera) for camera in cameras]
+
+    kept = folder.parent / RADIANCE / settings.radiance_name
+    images = kept_radiance(kept, render) if settings.renderer == "mitsuba" else render()
     rendered = time.perf_counter()
     front = int(np.abs(yaws).argmin())
     factor = exposure(images[front], cameras[front], subject, look)
     true, visible = [], []
     for number, (image, camera) in enumerate(zip(images, cameras, strict=True)):
-        Image.fromarray(developed(image * factor, random)).save(folder / f"view_{number}.png")
+        Image.fromarray(developed(image * factor, SENSORS[settings.sensor], random)).save(folder / f"view_{number}.png")
         found, seen = detected_landmarks(subject, camera, random)
         (folder / f"view_{number}.pts").write_text(_pts(found), "ascii")
         true.append(pixels(camera, subject.landmarks))
@@ -140,11 +155,9 @@ def exposure(image: np.ndarray, camera: Camera, subject: Subject, look: Look) ->
     return float(0.40 * (own / 0.35) ** 0.55 / face)
 
 
-def developed(linear: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def developed(linear: np.ndarray, sensor: Sensor, random: np.random.Generator) -> np.ndarray:
     """Linear RGB [H, W, 3] through a sensor with noise, clipped and encoded: uint8 sRGB."""
-    sigma = np.sqrt(np.maximum(linear, 0.0) / FULL_WELL + READ_NOISE**2)
-    seen = (linear + sigma * random.normal(size=linear.shape)).clip(0.0, 1.0)
-    return np.round(srgb_encode(seen) * 255.0).astype(np.uint8)
+    return np.round(srgb_encode(sensor.expose(linear, random)) * 255.0).astype(np.uint8)
 
 
 def _pts(points: np.ndarray) -> str:

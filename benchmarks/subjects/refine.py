@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fitter.model.subdivide import edge_table
+
 WantedEdge = Callable[[np.ndarray], np.ndarray]
 """Wanted edge length [N] at attribute rows [N, C], mm."""
 
@@ -21,14 +23,6 @@ def smooth_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
         for axis in range(3):
             normals[:, axis] += np.bincount(triangles[:, k], crossed[:, axis], len(vertices))
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
-
-
-def edge_table(triangles: np.ndarray, vertex_count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Unique edges [E, 2] and the edges (01, 12, 20) of each triangle [F, 3]."""
-    ends = np.stack([triangles, np.roll(triangles, -1, 1)], -1)
-    keys = ends.min(-1) * np.int64(vertex_count) + ends.max(-1)
-    unique, inverse = np.unique(keys.ravel(), return_inverse=True)
-    return np.stack([unique // vertex_count, unique % vertex_count], 1), inverse.reshape(-1, 3)
 
 
 def _curved_midpoints(vertices: np.ndarray, normals: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -87,7 +81,7 @@ def refine(
         Vertices, triangles and attributes of the refined mesh.
     """
     for _ in range(rounds):
-        edges, of_triangle = edge_table(triangles, len(vertices))
+        edges, of_triangle = edge_table(triangles)
         lengths = np.linalg.norm(vertices[edges[:, 0]] - vertices[edges[:, 1]], axis=1)
         at_edges = 0.5 * (attributes[edges[:, 0]] + attributes[edges[:, 1]])
         chosen = np.flatnonzero(lengths > wanted_edge(at_edges))

@@ -8,9 +8,11 @@ import scipy.sparse as sp
 
 def edge_table(triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Unique undirected edges [E, 2] and, for each triangle, the edges opposite its corners 2, 0, 1: [F, 3]."""
-    half_edges = np.sort(np.stack([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]], 1), -1)
-    edges, inverse = np.unique(half_edges.reshape(-1, 2), axis=0, return_inverse=True)
-    return edges, inverse.reshape(-1, 3)
+    start, end = triangles.astype(np.int64), np.roll(triangles, -1, axis=1)
+    count = int(triangles.max(initial=0)) + 1
+    keys = np.minimum(start, end) * count + np.maximum(start, end)
+    unique, inverse = np.unique(keys.ravel(), return_inverse=True)
+    return np.stack([unique // count, unique % count], 1), inverse.reshape(-1, 3)
 
 
 def split_triangles(triangles: np.ndarray, triangle_edges: np.ndarray, vertex_count: int) -> np.ndarray:

@@ -21,7 +21,7 @@ from fitter.optimise.scan_target import ScanTarget
 from fitter.optimise.scan_terms import usable_vertices
 
 RAY_SETTINGS: dict[str, frozenset[str]] = {
-    "scan": frozenset({"reach", "least_cosine", "largest"}),
+    "scan": frozenset({"reach", "least_cosine", "largest", "rays"}),
     "smoothness": frozenset({"noise", "edge", "bilaplacian", "magnitude"}),
 }
 """Energies of a `ray_cast` stage, with their settings."""
@@ -29,18 +29,23 @@ EDGES_PER_WAVE = 2.5
 """Default of `edge`."""
 SKIN_SPECTRUM = 400.0
 """Default of `noise`, 1 / mm²."""
+RAYS = 2
+"""Default of `rays`: along each side of a texel. The map is the least-squares fit of its bilinear surface to them, which
+keeps more of the shortest waves than a map that holds the value at each texel's middle."""
 
 
 @dataclass(frozen=True)
 class MeasuredDisplacement:
-    """What the rays found, per texel."""
+    """What the rays found, on a grid of `rays` × `rays` for each texel of the map."""
 
     amount: Tensor
-    """[S, S] mm along M1's normal; 0 where nothing was found."""
+    """[T, T] mm along M1's normal; 0 where nothing was found."""
     valid: Tensor
-    """[S, S] bool: a ray met the scan's front side within the largest believable distance."""
-    texel_mm: Tensor
-    """[S, S] side of a texel on M1, mm; the median where there is no surface."""
+    """[T, T] bool: a ray met the scan's front side within the largest believable distance."""
+    spacing_mm: Tensor
+    """[T, T] distance of neighbouring rays on M1, mm; the median where there is no surface."""
+    rays: int
+    """Rays along each side of a texel."""
 
 
 def measure_displacement(
@@ -52,8 +57,9 @@ def measure_displacement(
     reach: float = 6.0,
     least_cosine: float = 0.4,
     largest: float = 3.0,
+    rays: int = RAYS,
 ) -> MeasuredDisplacement:
-    """Cast a ray each way along M1's normal from every texel; the nearer front side counts.
+    """Cast rays each way along M1's normal from every texel; the nearer front side counts.
 
     Args:
         model: The face model.
@@ -63,8 +69,9 @@ def measure_displacement(
         reach: Length of the rays, mm.
         least_cosine: Least cosine between M1's normal and the scan's.
         largest: Displacements beyond this (mm) are another surface: a collar, hair, the other lip.
+        rays: Rays along each side of a texel.
     """
-    resolution = state.displacement.shape[-1]
+    resolution = rays * state.displacement.shape[-1]
     samples = dense_samples(surface, resolution)
     base = surface.positions(m1_vertices(model, state))
     normals = vertex_normals(base[None], surface.topology)[0]
@@ -83,7 +90,7 @@ def measure_displacement(
     allowed = surface_usable(model, surface, samples)
     valid = (nearest < largest) & allowed
     amount = torch.where(valid, amount, torch.zeros_like(amount))
-    return MeasuredDisplacement(samples.to_grid(amount), samples.to_grid(valid), texel_size(samples, origins))
+    return MeasuredDisplacement(samples.to_grid(amount), samples.to_grid(valid), spacing(samples, origins), rays)
 
 
 def surface_usable(model: MorphableModel, surface: DenseSurface, samples: SurfaceSamples) -> Tensor:
@@ -92,8 +99,8 @@ def surface_usable(model: MorphableModel, surface: DenseSurface, samples: Surfac
     return (samples.interpolate(flags)[:, 0] > 0.75) & samples.usable
 
 
-def texel_size(samples: SurfaceSamples, points: Tensor) -> Tensor:
-    """[S, S] mm: geometric mean of the distances to the next texel along u and v; the median where unknown."""
+def spacing(samples: SurfaceSamples, points: Tensor) -> Tensor:
+    """[T, T] mm: geometric mean of the distances to the next sample along u and v; the median where unknown."""
     grid = samples.to_grid(points)
     known = samples.to_grid(torch.ones_like(points[:, 0])) > 0
     along_u = (grid[:, 1:] - grid[:, :-1]).norm(dim=-1)
@@ -123,15 +130,17 @@ def smoothing_weight(noise_mm: float, edge_mm: float, texel_mm: float, noise: fl
 
 def smooth_displacement(measured: MeasuredDisplacement, bilaplacian: float, magnitude: float) -> Tensor:
     """The map [S, S] nearest to what the rays found that bends little; it fills holes and fades at the border."""
-    texel = measured.texel_mm.nanmedian()
-    # The weight is stated for the median texel; where texels are larger, the same wave has fewer of them.
-    weight = measured.valid.to(measured.amount.dtype) * (measured.texel_mm / texel).clamp(0.5, 2.0) ** 4
+    usual = measured.spacing_mm.nanmedian()
+    # The weight is stated for the median texel and all its rays; where texels are larger, the same wave has fewer of them.
+    share = (measured.spacing_mm / usual).clamp(0.5, 2.0) ** 4 / measured.rays**2
+    weight = measured.valid.to(measured.amount.dtype) * share
     blocks = BlockField(weight[None, None], -(weight * measured.amount)[None])
-    resolution = measured.amount.shape[-1]
-    sampling = GridSampling.build(resolution, resolution, weight.device)
+    across = measured.amount.shape[-1]
+    resolution = across // measured.rays
+    sampling = GridSampling.build(resolution, across, weight.device, weight.dtype)
     # A little of it even without noise, to carry the surface across holes.
     weights = MapWeights(bilaplacian=max(bilaplacian, 1e-3), laplacian=1e-3, magnitude=magnitude)
-    start = torch.zeros_like(measured.amount)[None]
+    start = torch.zeros(1, resolution, resolution).to(measured.amount)
     found = map_step(start, [(blocks, sampling)], weights, tolerance=1e-4, iterations=400)
     return found[0] * fade_border(resolution, MAP_BORDER, found)
 
@@ -148,7 +157,7 @@ def run_ray_cast(problem: Problem, state: FaceState, stage: Stage) -> tuple[Face
         problem.on_step(stage.name, 1, 1, 0.0)
         return replace(state, displacement=torch.zeros_like(state.displacement)), log
     measured = measure_stage(problem, state, stage)
-    texel = float(measured.texel_mm.nanmedian())
+    texel = float(measured.spacing_mm.nanmedian()) * measured.rays
     bilaplacian = setting(stage, "smoothness", "bilaplacian", 0.0) + smoothing_weight(
         target.noise_mm,
         target.edge_mm,
@@ -158,7 +167,8 @@ def run_ray_cast(problem: Problem, state: FaceState, stage: Stage) -> tuple[Face
     )
     displacement = smooth_displacement(measured, bilaplacian, setting(stage, "smoothness", "magnitude", 1e-4))
     kept = measured.valid
-    removed = (displacement - measured.amount)[kept].abs()
+    between = GridSampling.build(displacement.shape[-1], measured.amount.shape[-1], displacement.device)
+    removed = (between.apply(displacement) - measured.amount)[kept].abs()
     log.residuals["valid_share"] = float(kept.float().mean())
     log.residuals["ray_median_mm"] = float(measured.amount[kept].abs().median()) if bool(kept.any()) else float("nan")
     log.residuals["smoothed_away_median_mm"] = float(removed.median()) if bool(kept.any()) else float("nan")
@@ -167,8 +177,8 @@ def run_ray_cast(problem: Problem, state: FaceState, stage: Stage) -> tuple[Face
     return replace(state, displacement=displacement), log
 
 
-def measure_stage(problem: Problem, state: FaceState, stage: Stage) -> MeasuredDisplacement:
-    """The rays of a `ray_cast` stage."""
+def measure_stage(problem: Problem, state: FaceState, stage: Stage, rays: int | None = None) -> MeasuredDisplacement:
+    """The rays of a `ray_cast` stage; `rays` along each side of a texel instead of the stage's own number."""
     surface = dense_surface(problem.model, problem.configuration.maps.dense_levels)
     return measure_displacement(
         problem.model,
@@ -178,4 +188,5 @@ def measure_stage(problem: Problem, state: FaceState, stage: Stage) -> MeasuredD
         reach=setting(stage, "scan", "reach", 6.0),
         least_cosine=setting(stage, "scan", "least_cosine", 0.4),
         largest=setting(stage, "scan", "largest", 3.0),
+        rays=rays or int(setting(stage, "scan", "rays", RAYS)),
     )

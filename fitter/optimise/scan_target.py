@@ -14,6 +14,9 @@ from fitter.model.morphable import LandmarkEmbedding
 COARSE_EDGE_MM = 3.0
 """A mesh with longer edges holds no wave below 6 mm, and longer ones are the deformation map's (texels of 3.5 mm)."""
 
+FINE_EDGE_MM = 1.2
+"""M1 subdivided once has edges of about this length: a finer scan holds waves that only a finer mesh can carry."""
+
 
 @dataclass(frozen=True, eq=False)
 class ScanTarget:
@@ -51,6 +54,15 @@ class ScanTarget:
     def detailed(self) -> bool:
         """Whether the scan holds anything that only the displacement map can take up."""
         return self.edge_mm <= COARSE_EDGE_MM
+
+    def subdivisions(self, most: int) -> int:
+        """How often M1 is subdivided so that M2 carries what the scan holds, `most` times at most."""
+        if not self.detailed:
+            return 0
+        levels = 1
+        while levels < most and self.edge_mm <= FINE_EDGE_MM / 2 ** (levels - 1):
+            levels += 1
+        return min(levels, most)
 
     def ends_at(self, at: MeshPoints) -> Tensor:
         """[K] bool: answers that lie where the scan ends, which say only that the surface goes on elsewhere."""

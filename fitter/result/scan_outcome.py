@@ -111,11 +111,12 @@ def scan_outcome(problem: Problem, state: FaceState, alignment: dict, seed: int)
 
 
 def _measured(problem: Problem, state: FaceState) -> MeasuredDisplacement:
-    """The rays of the configuration's last ray stage, or with its defaults."""
+    """One ray per texel, as the configuration's last ray stage casts them, or with its defaults."""
     from fitter.optimise.config import Stage
 
     stages = [stage for stage in problem.configuration.stages if stage.solver == "ray_cast"]
-    return measure_stage(problem, state, stages[-1] if stages else Stage(name="rays", solver="ray_cast"))
+    stage = stages[-1] if stages else Stage(name="rays", solver="ray_cast")
+    return measure_stage(problem, state, stage, rays=1)
 
 
 def _counted(points: Tensor, normals: Tensor, nose_tip: Tensor, forward: Tensor) -> Tensor:
