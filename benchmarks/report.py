@@ -54,11 +54,44 @@ def sessions(record: dict[str, Any]) -> str:
         "",
         "What must hold:",
         "",
-        *(f"- {'holds' if c['holds'] else '**missed**'}: {c['line']}: {c['found']}" for c in record["checks"]),
+        *_checked(record),
         "",
         _made_by(record, "python -m benchmarks sessions"),
     ]
     return "\n".join(lines)
+
+
+def skin_tones(record: dict[str, Any]) -> str:
+    """The same generated persons in light and in dark skins."""
+    rows = record["rows"]
+    persons = list(dict.fromkeys(row["person"] for row in rows))
+    tones = sorted({row["tone"] for row in rows})
+    lines = [
+        "## The same persons in several skins",
+        "",
+        f"{len(persons)} persons, each with every tone ({', '.join(map(str, tones))}; 0 very light, 6 very dark): shape, "
+        "light and cameras are the same, so what differs is the skin's doing. Persons of different tones, above, differ in "
+        "age and furrows too.",
+        "",
+        tone_table(rows, [case for case in TONE_CASES if any(row["case"].startswith(case) for row in rows)]),
+        "",
+        *_checked(record),
+        "",
+        _made_by(
+            record,
+            f"python -m benchmarks sessions --seeds {' '.join(person.split()[-1] for person in persons)} "
+            f"--tones {' '.join(map(str, tones))} --cases {' '.join(dict.fromkeys(row['case'] for row in rows))}",
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _checked(record: dict[str, Any]) -> list[str]:
+    """One line of Markdown for each check."""
+    return [
+        f"- {'holds' if check['holds'] else '**missed**'}: {check['line']}: {check['found']}"
+        for check in record["checks"]
+    ]
 
 
 def james(record: dict[str, Any]) -> str:
@@ -260,6 +293,7 @@ def james_on_gpu(record: dict[str, Any]) -> str:
 
 SECTIONS: tuple[tuple[str, Callable[[dict], str]], ...] = (
     ("sessions", sessions),
+    ("skin-tones", skin_tones),
     ("captures-james", james),
     ("captures-james-*", james_on_gpu),
     ("ablation", ablations),

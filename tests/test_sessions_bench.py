@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 
@@ -18,9 +19,10 @@ from benchmarks.sessions.fits import naive_average, triangles_of
 from benchmarks.sessions.gate import averages, regressions
 from benchmarks.sessions.levels import LEVELS, Levels, read_levels, save_levels
 from benchmarks.sessions.score import level_errors, numbers
-from benchmarks.sessions.summary import case_table, checks, thirds
+from benchmarks.sessions.summary import case_table, checks, skins, thirds
 from benchmarks.sessions.truth import POINTS, RADIUS_MM, Truth, load_truth
 from benchmarks.subjects.photograph import CaptureSettings, capture
+from benchmarks.subjects.skin import usual_tone
 from fitter.compare.align import Similarity, rotation_from_vector
 from fitter.compare.scan import Scan, face_frame
 from fitter.errors import InputError
@@ -161,6 +163,25 @@ def test_checks_hold_and_miss_as_they_should():
 def test_thirds_are_the_ends_of_the_tones():
     light, dark = thirds(_good_rows())
     assert light == ["subject 0", "subject 1"] and dark == ["subject 4", "subject 5"]
+
+
+def test_the_same_person_in_two_skins_is_compared_with_itself():
+    """Person 1 is hard in either skin; what counts is what the skin adds: (0.11 + 0.33) / (0.1 + 0.3) - 1 = 10 %."""
+    rows = []
+    for person, light in (("subject 0", 0.1), ("subject 1", 0.3)):
+        for tone, error in ((0, light), (6, 1.1 * light)):
+            row = _row(f"{person} in tone {tone}", "five", tone, (1.0, 0.5, error), (5.0, 4.0, 3.0))
+            rows.append(row | {"person": person})
+    assert skins(rows) == [(f"subject {k} in tone 0", f"subject {k} in tone 6") for k in (0, 1)]
+    (check,) = [check for check in checks(rows) if "darkest" in check.text]
+    assert check.holds and "same 2 persons" in check.text and "+10%" in check.found
+
+
+def test_a_person_s_own_tone_needs_no_name():
+    options = argparse.Namespace(real=None, renderer="quick", seeds=[11], tones=[0, 6], size=64, sensor="small")
+    light, dark = command.subjects_of(options)
+    assert usual_tone(11) == 6 and dark.settings == CaptureSettings(11, "quick", size=64, sensor="small")
+    assert (light.name, light.person, dark.name) == ("subject 11 in tone 0", "subject 11", "subject 11")
 
 
 def test_table_has_a_row_per_case_with_the_alignment_that_is_fair():

@@ -7,12 +7,15 @@ import time
 from pathlib import Path
 
 from benchmarks.records import RESULTS, headed, read_record, write_record
+from benchmarks.sensor import SENSORS
 from benchmarks.sessions.cases import AVERAGE, CASES, Case, chosen_cases
 from benchmarks.sessions.gate import averages, regressions
 from benchmarks.sessions.run import Subject, run_subjects
 from benchmarks.sessions.summary import case_table, check_lines, checks, tone_table
 from benchmarks.subjects.mitsuba_scene import available
 from benchmarks.subjects.photograph import CaptureSettings
+from benchmarks.subjects.pigment import TONES
+from benchmarks.subjects.skin import usual_tone
 from fitter.errors import InputError
 from fitter.model.cache import cache_folder
 from fitter.optimise.config import Configuration, load_configuration
@@ -28,6 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Shared by the benchmarks that fit sessions."""
     parser.add_argument("--seeds", type=int, nargs="+", help="generated subjects, one person each (default: 0 … 11)")
     parser.add_argument("--renderer", choices=("mitsuba", "quick"), default="mitsuba")
+    parser.add_argument("--sensor", choices=tuple(SENSORS), default="studio", help="whose noise the photographs have")
+    parser.add_argument(
+        "--tones",
+        type=int,
+        nargs="+",
+        choices=range(len(TONES)),
+        help="every person in each of these skins, 0 very light … 6 very dark (default: each in its own)",
+    )
     parser.add_argument("--size", type=int, default=640, help="of the generated photographs, px")
     parser.add_argument("--real", type=Path, metavar="CAPTURE", help="a real capture of five photographs instead")
     parser.add_argument("--scan", type=Path, help="of the real capture, mm")
@@ -57,8 +68,18 @@ def subjects_of(arguments: argparse.Namespace, edge_mm: float = 0.4) -> list[Sub
             "pip install 'hrn-fitter[bench]', or --renderer quick (without shadows; not for figures).",
         )
     seeds = arguments.seeds if arguments.seeds is not None else range(12)
-    settings = {"renderer": arguments.renderer, "size": arguments.size, "edge_mm": edge_mm}
-    return [Subject(CaptureSettings(seed=seed, **settings)) for seed in seeds]
+    settings = {
+        "renderer": arguments.renderer,
+        "size": arguments.size,
+        "sensor": arguments.sensor,
+        "edge_mm": edge_mm,
+    }
+    return [
+        # A person's own tone is not named, so that its photographs are those of the other runs.
+        Subject(CaptureSettings(seed=seed, tone=None if tone == usual_tone(seed) else tone, **settings))
+        for seed in seeds
+        for tone in arguments.tones or (None,)
+    ]
 
 
 def work_folder(arguments: argparse.Namespace) -> Path:
@@ -90,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--gate and --write-baseline go with --quick")
     if options.quick:
         options.renderer, options.size, options.real = "quick", QUICK_SIZE, None
-        options.seeds = list(QUICK_SEEDS)
+        options.seeds, options.tones, options.sensor = list(QUICK_SEEDS), None, "studio"
     cases = chosen_cases(list(QUICK_CASES) if options.quick else options.cases)
     replaced = {"session": options.config, "photo": options.photo_config}
     configurations = presets(cases, {name: path for name, path in replaced.items() if path})
@@ -130,6 +151,7 @@ def _finish(options, rows: list[dict], subjects: list[Subject]) -> int:
         print("\n" + tone_table(rows, tones) + "\n\n" + check_lines(found))
     content = {
         "renderer": None if options.real is not None else options.renderer,
+        "sensor": None if options.real is not None else options.sensor,
         "size_px": options.size,
         "configurations": {"session": options.config or "session", "photo": options.photo_config or "photo"},
         "checks": [{"line": check.text, "holds": check.holds, "found": check.found} for check in found],
@@ -137,7 +159,9 @@ def _finish(options, rows: list[dict], subjects: list[Subject]) -> int:
     }
     if options.quick:
         return _quick(options, rows)
-    name = f"sessions-{subjects[0].name}" if options.real is not None else "sessions"
+    name = "sessions" if options.tones is None else "skin-tones"
+    if options.real is not None:
+        name = f"sessions-{subjects[0].name}"
     path = options.out or RESULTS / f"{name}.json"
     write_record(path, headed("sessions", content, options.device))
     print(f"\n{AVERAGE.replace('_', ' ')}: mean of the five single views' shapes\n-> {path}")

@@ -31,9 +31,15 @@ class Subject:
     scan_landmarks: Path | None = None
 
     @property
+    def person(self) -> str:
+        """Who, whatever the skin."""
+        return f"subject {self.settings.seed}" if self.settings is not None else self.folder.name
+
+    @property
     def name(self) -> str:
         """For tables."""
-        return f"subject {self.settings.seed}" if self.settings is not None else self.folder.name
+        tone = None if self.settings is None else self.settings.tone
+        return self.person if tone is None else f"{self.person} in tone {tone}"
 
     def made(self, captures: Path) -> Path:
         """The capture's folder; a generated one is made where it is missing."""
@@ -88,6 +94,7 @@ def _row(task: Task, case: str, calibrated: bool, levels: Levels, configuration:
     }
     return {
         "subject": task.subject.name,
+        "person": task.subject.person,
         "tone": truth.tone,
         "case": case,
         "seconds": round(levels.seconds, 2),

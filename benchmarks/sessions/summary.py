@@ -55,6 +55,15 @@ def thirds(rows: Sequence[dict]) -> tuple[list[str], list[str]]:
     return names[:count], names[-count:]
 
 
+def skins(rows: Sequence[dict]) -> list[tuple[str, str]]:
+    """Names of each person in the lightest and in the darkest skin, of those who were photographed in several."""
+    tones: dict[str, set] = {}
+    for row in rows:
+        if row["tone"] is not None:
+            tones.setdefault(row.get("person", row["subject"]), set()).add((row["tone"], row["subject"]))
+    return [(min(found)[1], max(found)[1]) for found in tones.values() if len(found) > 1]
+
+
 def checks(rows: Sequence[dict]) -> list[Check]:
     """The lines, as far as the cases are there; of generated subjects only."""
     rows = [row for row in rows if row["tone"] is not None]
@@ -79,11 +88,13 @@ def checks(rows: Sequence[dict]) -> list[Check]:
         chosen = of_case(rows, case)
         if two and chosen:
             found.append(_better(chosen, two, case))
-    light, dark = thirds(rows)
+    pairs = skins(rows)
+    light, dark = ([*names] for names in zip(*pairs, strict=True)) if pairs else thirds(rows)
+    who = f"the same {len(pairs)} persons in the darkest skin" if pairs else "the darkest third"
     for case in ("one", "two", "three", "five"):
         chosen = of_case(rows, case)
         if chosen and light != dark:
-            found.append(_tones(chosen, case, light, dark))
+            found.append(_tones(chosen, case, who, light, dark))
     return found
 
 
@@ -101,15 +112,15 @@ def _levels(rows: list[dict], case: str, levels: tuple[str, str], key: str) -> C
     )
 
 
-def _tones(rows: list[dict], case: str, light: list[str], dark: list[str]) -> Check:
-    """Whether the darkest third is nearly as good as the lightest."""
+def _tones(rows: list[dict], case: str, who: str, light: list[str], dark: list[str]) -> Check:
+    """Whether the subjects with the darkest skins are nearly as good as those with the lightest."""
     alignment = alignment_of(rows)
     first, last = (
         values([row for row in rows if row["subject"] in names], "M2", DISTANCE, alignment).mean()
         for names in (light, dark)
     )
     return Check(
-        f"the darkest third within {TONE_SPREAD:.0%} of the lightest ({case} view{'s' * (case != 'one')}, M2, mean)",
+        f"{who} within {TONE_SPREAD:.0%} of the lightest ({case} view{'s' * (case != 'one')}, M2, mean)",
         bool(last <= (1 + TONE_SPREAD) * first),
         f"{last:.3f} against {first:.3f} mm: {last / first - 1:+.0%}",
     )

@@ -163,6 +163,11 @@ def _smoothstep(start: float, end: float, value: np.ndarray) -> np.ndarray:
     return t * t * (3.0 - 2.0 * t)
 
 
+def usual_tone(seed: int) -> int:
+    """A person's own tone: neighbouring seeds differ much, and any seven in a row have all tones."""
+    return (3 * seed + 1) % len(TONES)
+
+
 def skin_of(subject: Subject, tone: int | None = None, stubble: float | None = None) -> Skin:
     """The skin of a subject: the same for every expression.
 
@@ -172,8 +177,7 @@ def skin_of(subject: Subject, tone: int | None = None, stubble: float | None = N
         stubble: In [0, 1]; None draws it.
     """
     random = np.random.default_rng([subject.seed, 31])
-    # Neighbouring seeds differ much, and any seven in a row have all tones.
-    tone = (3 * subject.seed + 1) % len(TONES) if tone is None else tone
+    tone = usual_tone(subject.seed) if tone is None else tone
     light = 1.0 - tone / (len(TONES) - 1.0)
     return Skin(
         tone=tone,
