@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
@@ -21,7 +23,7 @@ class DenseSurface:
     """The fixed part of a subdivided model: one per model and number of subdivisions."""
 
     matrix: Tensor
-    """[Vd, V] sparse: Loop subdivision of vertex positions."""
+    """[Vd, V] sparse, by rows on the CPU: Loop subdivision of vertex positions."""
     topology: MeshTopology
     triangles: Tensor
     """[Fd, 3] int64."""
@@ -64,15 +66,8 @@ def _subdivided(model: MorphableModel, levels: int) -> DenseSurface:
         triangles = finer
     like = model.mean
     if matrix is None:
-        indices = torch.arange(count)
-        sparse = torch.sparse_coo_tensor(
-            torch.stack([indices, indices]), torch.ones(count), (count, count), check_invariants=False
-        )
-        straight_tensor = sparse
-    else:
-        sparse, straight_tensor = (_to_torch(m) for m in (matrix, linear))
-    sparse = sparse.to(like)
-    straight_tensor = straight_tensor.to(like)
+        matrix = linear = sp.identity(count, format="csr")
+    sparse, straight_tensor = (_to_torch(m, like) for m in (matrix, linear))
     zero = torch.zeros_like(model.regions["face"])
     hidden = model.regions["mouth_inside"] | model.regions.get("sockets", zero)
     flags = torch.stack([model.regions["skin"] & ~hidden, hidden, model.regions["skin"]], -1).to(like)
@@ -92,13 +87,21 @@ def _subdivided(model: MorphableModel, levels: int) -> DenseSurface:
     )
 
 
-def _to_torch(matrix) -> Tensor:
-    """A scipy sparse matrix as torch's coordinate format, which every device multiplies."""
+def _to_torch(matrix: sp.csr_matrix, like: Tensor) -> Tensor:
+    """A scipy sparse matrix as torch's: by rows on the CPU (six times as fast there), by coordinates elsewhere."""
+    if like.device.type == "cpu":
+        rows, columns = (torch.from_numpy(part.astype("int64")) for part in (matrix.indptr, matrix.indices))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+            return torch.sparse_csr_tensor(
+                rows, columns, torch.from_numpy(matrix.data), matrix.shape, dtype=like.dtype, check_invariants=False
+            )
     coordinates = matrix.tocoo()
     index = torch.stack([torch.from_numpy(part.astype("int64")) for part in (coordinates.row, coordinates.col)])
-    return torch.sparse_coo_tensor(
+    found = torch.sparse_coo_tensor(
         index, torch.from_numpy(coordinates.data), coordinates.shape, check_invariants=False
     ).coalesce()
+    return found.to(like)
 
 
 def dense_surface(model: MorphableModel, levels: int) -> DenseSurface:

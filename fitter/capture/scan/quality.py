@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.spatial import cKDTree
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 SAMPLES = 4000
 EDGE_SAMPLES = 200_000
@@ -50,10 +50,15 @@ def estimate_noise(vertices: np.ndarray, triangles: np.ndarray) -> float:
     growth = float(np.median(distance[:, FAR - 1] / np.maximum(distance[:, NEAR - 1], 1e-12))) ** 6
     # Medians of variances with so few degrees of freedom lie below the mean.
     near, far = (
-        float(np.median(variance)) * freedom / chi2.median(freedom)
+        float(np.median(variance)) * freedom / _chi_square_median(freedom)
         for variance, freedom in ((near, NEAR - TERMS), (far, FAR - TERMS))
     )
     return float(np.sqrt(max(0.0, (growth * near - far) / max(growth - 1.0, 1e-12))))
+
+
+def _chi_square_median(freedom: int) -> float:
+    """Median of the chi-square distribution; scipy.stats has it too, and takes a second to import."""
+    return 2.0 * float(gammaincinv(0.5 * freedom, 0.5))
 
 
 def _residual_variance(points: np.ndarray) -> np.ndarray:
