@@ -109,6 +109,7 @@ def dense_surface(model: MorphableModel, levels: int) -> DenseSurface:
     return _subdivided(model, levels)
 
 
+@lru_cache(maxsize=4)
 def dense_samples(surface: DenseSurface, resolution: int) -> SurfaceSamples:
-    """Samples of the dense mesh on an S × S grid over the atlas."""
+    """Samples of the dense mesh on an S × S grid over the atlas; made once and kept."""
     return rasterise_atlas(surface.uv, surface.atlas_triangles, surface.hidden, resolution)
