@@ -21,6 +21,7 @@ from benchmarks.sessions.command import TONE_CASES
 from benchmarks.sessions.summary import case_table, tone_table
 from fitter.atomic import write_text
 
+SENSOR_NAMES = {"studio": "full-frame camera's", "small": "small camera's"}
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "results.md"
 HEAD = """# Results
 
@@ -41,9 +42,9 @@ def sessions(record: dict[str, Any]) -> str:
     lines = [
         "## Photographs of generated subjects",
         "",
-        f"{count} persons whose geometry the model cannot span, {record['size_px']} px, path-traced; mean distance of the "
-        "true surface (within 80 mm of the nose tip, facing forward, without eyes, nostrils, inside of the mouth, ears) "
-        "to each level, and median normal angle, mean over the persons. `average of singles` is the mean of the five "
+        f"{count} persons whose geometry the model cannot span, {record['size_px']} px, path-traced, with a "
+        f"{SENSOR_NAMES[record.get('sensor', 'small')]} noise; mean distance of the true surface (within 80 mm of the "
+        "nose tip, facing forward, without eyes, nostrils, inside of the mouth, ears) to each level, and median normal angle, mean over the persons. `average of singles` is the mean of the five "
         "single views' shapes, the naive average of HRN's table 4.",
         "",
         case_table(rows, cases),
@@ -56,7 +57,7 @@ def sessions(record: dict[str, Any]) -> str:
         "",
         *_checked(record),
         "",
-        _made_by(record, "python -m benchmarks sessions"),
+        _made_by(record, f"python -m benchmarks sessions --seeds {_seeds(rows)}"),
     ]
     return "\n".join(lines)
 
@@ -79,11 +80,16 @@ def skin_tones(record: dict[str, Any]) -> str:
         "",
         _made_by(
             record,
-            f"python -m benchmarks sessions --seeds {' '.join(person.split()[-1] for person in persons)} "
+            f"python -m benchmarks sessions --seeds {_seeds(rows)} "
             f"--tones {' '.join(map(str, tones))} --cases {' '.join(dict.fromkeys(row['case'] for row in rows))}",
         ),
     ]
     return "\n".join(lines)
+
+
+def _seeds(rows: list[dict]) -> str:
+    """Of the generated persons, as the command takes them."""
+    return " ".join(dict.fromkeys(row.get("person", row["subject"]).split()[-1] for row in rows))
 
 
 def _checked(record: dict[str, Any]) -> list[str]:
