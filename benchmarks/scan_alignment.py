@@ -28,8 +28,8 @@ from fitter.alignment import Alignment, align_scan
 from fitter.alignment.template import NOSE_TIP
 from fitter.capture.scan.load import load_scan
 from fitter.errors import InputError
-from fitter.export.normals import vertex_normals
 from fitter.export.report.clay import BACKGROUND, draw, figure, studio_camera, to_pixels
+from fitter.mesh_normals import vertex_normals
 from fitter.model.morphable import MorphableModel
 from fitter.model.open_model import load_open_model
 

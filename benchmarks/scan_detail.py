@@ -25,9 +25,9 @@ from benchmarks.records import headed, write_record
 from benchmarks.subjects import Subject, decimated, generate_subject, noisy
 from fitter.capture.scan.quality import estimate_noise, median_edge
 from fitter.capture.types import Scan, Session
-from fitter.export.normals import vertex_normals
 from fitter.fit import FitOptions, fit_session
 from fitter.kernels.mesh_queries import MeshQueries
+from fitter.mesh_normals import vertex_normals
 from fitter.model.open_model import load_open_model
 from fitter.optimise.config import Configuration, load_configuration
 from fitter.result.types import FitResult

@@ -29,13 +29,13 @@ from benchmarks.records import headed, write_record
 from fitter.capture.scan.load import load_scan
 from fitter.capture.scan_session import load_scan_session
 from fitter.capture.types import ScanLandmarks, Session
-from fitter.export.normals import vertex_normals
 from fitter.fit import FitOptions, fit_session
 from fitter.kernels.mesh_queries import MeshQueries
 from fitter.kernels.surface_sampling import equal_area_samples
+from fitter.mesh_edges import undirected_edges
+from fitter.mesh_normals import vertex_normals
 from fitter.model.morphable import MorphableModel
 from fitter.model.open_model import load_open_model
-from fitter.model.subdivide import edge_table
 from fitter.optimise.config import Configuration, load_configuration
 from fitter.result.scan_outcome import FACING, NOSE_TIP, RADIUS_MM, SAMPLES, skin_vertices
 from fitter.result.types import FitResult
@@ -138,7 +138,7 @@ def held_out_landmarks(scan: Path, file: Path, model: MorphableModel, configurat
 
 def split_in_three(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
     """Root-three subdivision without smoothing (Kobbelt 2000): a vertex in each triangle, and every inner edge turned."""
-    edges, of_triangle = edge_table(mesh.faces)
+    edges, of_triangle = undirected_edges(mesh.faces)
     middle = len(mesh.vertices) + np.arange(len(mesh.faces))
     corners = mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 3, 2)
     order = np.argsort(of_triangle.ravel(), kind="stable")

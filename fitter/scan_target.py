@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from fitter.alignment import Alignment, align_scan
-from fitter.capture.scan.edges import boundary_vertices
 from fitter.capture.scan.visibility import visible_triangles
 from fitter.capture.types import Scan, ScanLandmarks, Session
 from fitter.carried_landmarks import carried_landmarks
@@ -17,6 +16,7 @@ from fitter.kernels.mesh_queries import MeshQueries
 from fitter.kernels.surface import vertex_normals
 from fitter.kernels.surface_sampling import equal_area_samples
 from fitter.kernels.topology import MeshTopology
+from fitter.mesh_edges import boundary_vertices
 from fitter.model.morphable import MorphableModel
 from fitter.optimise.scan_target import ScanTarget
 

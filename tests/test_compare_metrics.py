@@ -9,7 +9,7 @@ from fitter.compare.align import Similarity, icp, procrustes, rotation_from_vect
 from fitter.compare.metrics import point_errors, score_points
 from fitter.compare.scan import MM_PER_UNIT, FaceFrame, Scan, crop, face_frame
 from fitter.compare.surface import Surface
-from fitter.export.normals import vertex_normals
+from fitter.mesh_normals import vertex_normals
 from tests.factories import area_weighted_normals, toy_model
 
 

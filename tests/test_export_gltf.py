@@ -14,7 +14,7 @@ from PIL import Image
 from fitter.export.gltf import build_glb, mesh_frame
 from fitter.export.maps import colour_png
 from fitter.export.meshes import textured_triangles
-from fitter.export.normals import vertex_normals
+from fitter.mesh_normals import vertex_normals
 from tests.factories import area_weighted_normals, toy_result
 
 TYPES = {5126: np.float32, 5125: np.uint32}

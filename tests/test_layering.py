@@ -13,12 +13,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FITTER = ROOT / "fitter"
 
-BASE = {"errors", "atomic", "camera", "obj", ""}
+BASE = {"errors", "atomic", "camera", "mesh_edges", "mesh_normals", "number_text", "obj", ""}
 """Modules of the package's root that every part may use."""
 ALLOWED = {
     "errors": set(),
     "atomic": set(),
     "camera": set(),
+    "mesh_edges": set(),
+    "mesh_normals": set(),
+    "number_text": set(),
     "obj": set(),
     "kernels": set(),
     "render": {"kernels"},

@@ -56,3 +56,24 @@ def test_rays_meet_a_ball_where_geometry_says():
     torch.testing.assert_close(hit[:, :2], origins[:, :2], atol=1e-3, rtol=0.0)
     assert not bool(queries.cast(origins, -directions, 100.0).found.any())
     assert not bool(queries.cast(origins, directions, 10.0).found.any())
+
+
+def test_many_points_on_threads_are_those_of_few(bumpy):
+    """Points are shared out to threads; asked for in pieces too small for that, each has the same answer."""
+    vertices, triangles = bumpy
+    queries = MeshQueries(vertices, triangles)
+    generator = torch.Generator().manual_seed(2)
+    points = vertices[torch.randint(len(vertices), (20_011,), generator=generator)]
+    points = points + 2.0 * torch.randn(len(points), 3, generator=generator, dtype=torch.float64)
+    inward = torch.nn.functional.normalize(vertices.mean(0) - points, dim=-1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        many = queries.closest(points, reach=2.0), queries.cast(points, inward, 2.0)
+    finally:
+        torch.set_num_threads(before)
+    for part, rows in enumerate(torch.arange(len(points)).split(1000)):
+        few = queries.closest(points[rows], reach=2.0), queries.cast(points[rows], inward[rows], 2.0)
+        for one, other in zip(many, few, strict=True):
+            for name in ("triangle", "weights", "distance", "found"):
+                assert torch.equal(getattr(one, name)[rows], getattr(other, name)), (part, name)

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from fitter.export.folder import is_complete, write_result
-from fitter.export.normals import vertex_normals
 from fitter.export.report import build_report, clay, pictures
+from fitter.mesh_normals import vertex_normals
 from tests.factories import toy_camera, toy_result
 
 IMAGE = re.compile(r'src="data:image/jpeg;base64,([^"]+)"')

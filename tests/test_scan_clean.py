@@ -7,9 +7,10 @@ from collections import deque
 import numpy as np
 import pytest
 
-from fitter.capture.scan.clean import boundary_vertices, clean_mesh, merge_vertices, visible_triangles
-from fitter.capture.scan.edges import edge_table
+from fitter.capture.scan.clean import clean_mesh, merge_vertices
 from fitter.capture.scan.orient import oriented
+from fitter.capture.scan.visibility import visible_triangles
+from fitter.mesh_edges import boundary_vertices, edge_table
 from tests.scan_meshes import canonical, face_sheet, grid_triangles, joined, sphere
 
 FACE = face_sheet(4.0)

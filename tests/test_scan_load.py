@@ -9,12 +9,12 @@ import pytest
 import trimesh
 from PIL import Image
 
-from fitter.capture.scan.edges import boundary_vertices, edge_table
 from fitter.capture.scan.load import load_scan
 from fitter.capture.scan.quality import estimate_noise, median_edge
 from fitter.capture.scan.read import find_unit, read_mesh
 from fitter.capture.scan.reduce import reduce_mesh
 from fitter.errors import InputError
+from fitter.mesh_edges import boundary_vertices, edge_table
 from tests.scan_meshes import (
     canonical,
     face_height,

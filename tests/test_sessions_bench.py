@@ -26,7 +26,7 @@ from benchmarks.subjects.skin import usual_tone
 from fitter.compare.align import Similarity, rotation_from_vector
 from fitter.compare.scan import Scan, face_frame
 from fitter.errors import InputError
-from fitter.export.normals import vertex_normals
+from fitter.mesh_normals import vertex_normals
 from fitter.optimise.config import load_configuration
 from fitter.optimise.run import check_configuration
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fitter.model.subdivide import edge_table, loop_subdivision, midpoint_subdivision
+from fitter.mesh_edges import undirected_edges
+from fitter.model.subdivide import loop_subdivision, midpoint_subdivision
 
 TETRAHEDRON = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]])
 # A hexagonal fan: vertex 0 inside, 1..6 on the boundary.
@@ -13,7 +14,7 @@ FAN = np.array([[0, k, k % 6 + 1] for k in range(1, 7)])
 
 
 def _edge_row(triangles: np.ndarray, count: int, first: int, second: int) -> int:
-    edges, _ = edge_table(triangles)
+    edges, _ = undirected_edges(triangles)
     return count + int(np.flatnonzero((edges == sorted((first, second))).all(1))[0])
 
 
@@ -74,7 +75,7 @@ def test_midpoints_keep_old_vertices_and_halve_edges():
     matrix, triangles = midpoint_subdivision(FAN, 7)
     fine = matrix @ points
     np.testing.assert_array_equal(fine[:7], points)
-    edges, _ = edge_table(FAN)
+    edges, _ = undirected_edges(FAN)
     np.testing.assert_allclose(fine[7:], 0.5 * (points[edges[:, 0]] + points[edges[:, 1]]), atol=1e-15)
     np.testing.assert_array_equal(triangles, loop_subdivision(FAN, 7)[1])
 

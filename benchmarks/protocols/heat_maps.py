@@ -13,7 +13,7 @@ from fitter.atomic import write_bytes
 from fitter.compare.picture import heat_picture
 from fitter.export.error_mesh import error_limit
 from fitter.export.maps import png
-from fitter.export.normals import vertex_normals
+from fitter.mesh_normals import vertex_normals
 
 
 def write_heat_maps(

@@ -22,7 +22,7 @@ from fitter.compare.align import Similarity, icp, procrustes
 from fitter.compare.picture import heat_picture
 from fitter.compare.surface import Surface
 from fitter.export.maps import png
-from fitter.export.normals import vertex_normals
+from fitter.mesh_normals import vertex_normals
 
 DRAWN = (("one_2", 3.0), ("two", 1.0), ("five", 0.5))
 """Cases and the ends of their scales, mm."""

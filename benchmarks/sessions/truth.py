@@ -11,7 +11,7 @@ import numpy as np
 from fitter.capture.scan.read import read_mesh
 from fitter.compare.scan import FaceFrame, Scan, crop, face_frame, load_scan, load_scan_landmarks
 from fitter.errors import InputError
-from fitter.export.normals import vertex_normals
+from fitter.mesh_normals import vertex_normals
 
 RADIUS_MM = 80.0
 POINTS = 20_000

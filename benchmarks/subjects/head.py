@@ -11,7 +11,7 @@ import torch
 from scipy.sparse.csgraph import dijkstra
 
 from benchmarks.subjects.refine import refine
-from fitter.export.normals import vertex_normals
+from fitter.mesh_normals import vertex_normals
 from fitter.model.morphable import MorphableModel
 from fitter.model.open_model import load_open_model
 from fitter.model.subdivide import loop_subdivision

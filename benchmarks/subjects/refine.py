@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fitter.model.subdivide import edge_table
+from fitter.mesh_edges import undirected_edges
 
 WantedEdge = Callable[[np.ndarray], np.ndarray]
 """Wanted edge length [N] at attribute rows [N, C], mm."""
@@ -81,7 +81,7 @@ def refine(
         Vertices, triangles and attributes of the refined mesh.
     """
     for _ in range(rounds):
-        edges, of_triangle = edge_table(triangles)
+        edges, of_triangle = undirected_edges(triangles)
         lengths = np.linalg.norm(vertices[edges[:, 0]] - vertices[edges[:, 1]], axis=1)
         at_edges = 0.5 * (attributes[edges[:, 0]] + attributes[edges[:, 1]])
         chosen = np.flatnonzero(lengths > wanted_edge(at_edges))

@@ -9,6 +9,8 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from fitter.errors import InputError
+from fitter.mesh_edges import edge_table
+from fitter.mesh_normals import crossed_edges, lengths
 
 AREA_PER_SAMPLE = 5.0
 """mm² per sample that are aimed at: about 2 mm between neighbours."""
@@ -62,13 +64,13 @@ def sample_scan(vertices: np.ndarray, triangles: np.ndarray, seed: int) -> Sampl
     Raises:
         InputError: The scan has no surface, or is far too small.
     """
-    a, b, c = (vertices[triangles[:, corner]] for corner in range(3))
-    crossed = np.cross(b - a, c - a)
-    double_areas = np.linalg.norm(crossed, axis=1)
+    crossed = crossed_edges(vertices, triangles)
+    double_areas = lengths(crossed)
     total = double_areas.sum() / 2
     if not np.isfinite(total) or total <= 0:
         raise InputError("scan", "no triangle with an area, or coordinates that are no numbers", "a surface")
-    span = 2 * float(np.linalg.norm(vertices[triangles].mean(1) - vertices[triangles].mean((0, 1)), axis=1).max())
+    middles = _middles(vertices, triangles)
+    span = 2 * float(lengths(middles - middles.mean(0)).max())
     if span < SMALLEST:
         raise InputError(
             "scan",
@@ -84,13 +86,19 @@ def sample_scan(vertices: np.ndarray, triangles: np.ndarray, seed: int) -> Sampl
     first, second = random.random((2, count, 1))
     outside = first + second > 1
     first, second = np.where(outside, 1 - first, first), np.where(outside, 1 - second, second)
-    points = a[chosen] + first * (b - a)[chosen] + second * (c - a)[chosen]
+    a, b, c = (vertices[triangles[chosen, corner]] for corner in range(3))
+    points = a + first * (b - a) + second * (c - a)
     normals = crossed[chosen] / np.maximum(double_areas[chosen, None], 1e-300)
     spacing = np.sqrt(total / count)
     border = _near_border(points, vertices, triangles, reach=max(2.5, 1.2 * spacing))
     points, normals = _smoothed(points, normals)
-    volume = float(np.einsum("tk,tk->", a - vertices.mean(0), crossed)) / 6
+    volume = float(np.einsum("tk,tk->", middles - vertices.mean(0), crossed)) / 6
     return Samples(points, normals, border, cKDTree(points), None if border.any() else volume > 0)
+
+
+def _middles(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """[F, 3] middles of the triangles."""
+    return (vertices[triangles[:, 0]] + vertices[triangles[:, 1]] + vertices[triangles[:, 2]]) / 3
 
 
 def _smoothed(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -125,17 +133,16 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 def _near_border(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray, reach: float) -> np.ndarray:
     """[P] bool: points within `reach` (mm) of an edge with one triangle."""
+    single = edge_table(triangles, len(vertices)).uses == 1
+    ends = np.stack([triangles[single], np.roll(triangles, -1, axis=1)[single]], -1)
     # Equal corners count as one vertex: a soup of triangles must not look like nothing but border.
-    _, same = np.unique(vertices, axis=0, return_inverse=True)
-    corners = same.ravel()[triangles].astype(np.int64)
-    edges = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])
-    edges.sort(axis=1)
-    key = edges[:, 0] * (len(vertices) + 1) + edges[:, 1]
-    _, first, counts = np.unique(key, return_index=True, return_counts=True)
-    single = first[counts == 1]
-    if len(single) == 0:
+    used, places = np.unique(ends, return_inverse=True)
+    _, same = np.unique(vertices[used], axis=0, return_inverse=True)
+    joined = np.sort(same.reshape(-1)[places.reshape(ends.shape)], axis=1)
+    _, first, counts = np.unique(joined, axis=0, return_index=True, return_counts=True)
+    ends = ends[first[counts == 1]]
+    if len(ends) == 0:
         return np.zeros(len(points), bool)
-    ends = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])[single]
     start, along = vertices[ends[:, 0]], vertices[ends[:, 1]] - vertices[ends[:, 0]]
     steps = max(2, min(12, int(np.ceil(np.median(np.linalg.norm(along, axis=1)) / reach)) + 1))
     rim = (start[:, None] + along[:, None] * np.linspace(0, 1, steps)[None, :, None]).reshape(-1, 3)

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from scipy.spatial import cKDTree
 
+from fitter.mesh_normals import vertex_normals
 from fitter.model.morphable import MorphableModel
 
 RADIUS = 85.0
@@ -64,14 +65,6 @@ class Template:
         return FacePoints(self.shape(coefficients[None])[0], self.spread.normals, self.spread.border)
 
 
-def _vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    a, b, c = (vertices[triangles[:, corner]] for corner in range(3))
-    crossed = np.cross(b - a, c - a)
-    flat = triangles.ravel()
-    normals = np.stack([np.bincount(flat, np.repeat(crossed[:, k], 3), len(vertices)) for k in range(3)], -1)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-
-
 def farthest_points(points: np.ndarray, count: int) -> np.ndarray:
     """Rows of `count` evenly spread points [N, 3], each the farthest from those before it; the first is row 0's."""
     rows = np.zeros(min(count, len(points)), int)
@@ -110,7 +103,7 @@ def _build(model: MorphableModel) -> Template:
     triangles = model.triangles.numpy()
     landmarks = model.landmarks(model.mean).numpy().astype(np.float64)
     nose = landmarks[NOSE_TIP]
-    normals = _vertex_normals(vertices, triangles)
+    normals = vertex_normals(vertices, triangles)
     regions = {name: mask.numpy() for name, mask in model.regions.items()}
     face = _face_vertices(vertices, landmarks, regions)
     rows = np.flatnonzero(face & (normals[:, 2] > -0.3))

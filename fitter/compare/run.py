@@ -15,7 +15,7 @@ from fitter.compare.scan import NOSE_TIP, FaceFrame, Scan, crop, face_frame
 from fitter.compare.start import FitFace, initial_alignment
 from fitter.compare.surface import Surface
 from fitter.errors import InputError
-from fitter.export.normals import vertex_normals
+from fitter.mesh_normals import vertex_normals
 from fitter.obj import read_obj
 
 LEVELS = (("M0", "m0.obj"), ("M1", "face.obj"), ("M2", "dense.obj"))

@@ -11,7 +11,7 @@ from fitter.capture.scan.clean import merge_vertices
 from fitter.capture.scan.landmarks import read_scan_landmarks
 from fitter.capture.scan.read import MM_PER_UNIT, find_unit, read_mesh
 from fitter.errors import InputError
-from fitter.export.normals import vertex_normals
+from fitter.mesh_normals import vertex_normals
 
 NOSE_TIP = 30
 PLANE_POINTS = (36, 39, 42, 45, 48, 54)

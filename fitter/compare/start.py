@@ -9,6 +9,7 @@ import numpy as np
 from fitter.compare.align import IcpStage, Similarity, icp, procrustes, thinned, trimmed_distance
 from fitter.compare.scan import FaceFrame, Scan
 from fitter.compare.surface import Surface
+from fitter.mesh_normals import crossed_edges, lengths
 
 IN_PLACE_MM = 10.0
 """Trimmed mean distance up to which a fit counts as lying in the scan's frame already."""
@@ -90,9 +91,8 @@ def _search(fit: FitFace, scan: Scan, target: Surface) -> Similarity:
 
 def _directions(scan: Scan) -> list[np.ndarray]:
     """Where the scanned face may look: along its mean normal if it has one, else along any principal axis."""
-    a, b, c = (scan.vertices[scan.triangles[:, corner]] for corner in range(3))
-    crossed = np.cross(b - a, c - a)
-    total = np.linalg.norm(crossed, axis=1).sum()
+    crossed = crossed_edges(scan.vertices, scan.triangles)
+    total = lengths(crossed).sum()
     mean = crossed.sum(0)
     # A face or a mask is open behind and its normals add up; a closed head's cancel.
     if np.linalg.norm(mean) > 0.25 * total:

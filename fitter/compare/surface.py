@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fitter.export.normals import vertex_normals
+from fitter.mesh_normals import crossed_edges, vertex_normals
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,7 @@ class Surface:
 
     def face_normals(self, triangles: np.ndarray) -> np.ndarray:
         """[P, 3] unit normals of the given triangles' planes; zero for empty triangles."""
-        a, b, c = (self.vertices[self.triangles[triangles, corner]] for corner in range(3))
-        crossed = np.cross(b - a, c - a)
+        crossed = crossed_edges(self.vertices, self.triangles[triangles])
         length = np.linalg.norm(crossed, axis=1, keepdims=True)
         return crossed / np.where(length > 0, length, 1.0)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pygltflib as gl
 
 from fitter.export.meshes import textured_triangles, vertex_colours
-from fitter.export.normals import vertex_normals
+from fitter.mesh_normals import vertex_normals
 from fitter.result.types import FitResult
 
 METRES_PER_MM = 0.001

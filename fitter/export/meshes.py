@@ -9,7 +9,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from fitter.export.colour import srgb_encode
-from fitter.export.normals import vertex_normals
+from fitter.mesh_normals import vertex_normals
 from fitter.model.morphable import MorphableModel
 from fitter.obj import ObjMaterial, ObjMesh
 from fitter.result.types import FitResult

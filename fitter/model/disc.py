@@ -7,6 +7,7 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
 from fitter.errors import InputError
+from fitter.mesh_normals import triangle_areas
 from fitter.model.atlas import build_atlas, signed_areas
 
 RADII_MM = (np.inf, 160.0, 140.0, 120.0, 105.0, 90.0)
@@ -48,9 +49,7 @@ def largest_component(triangles: np.ndarray) -> np.ndarray:
 
 def _clean(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """The largest manifold piece: no empty or doubled triangles, no edge used twice one way, no pinched vertex."""
-    a, b, c = (vertices[triangles[:, corner]] for corner in range(3))
-    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    triangles = triangles[area > 1e-9]
+    triangles = triangles[2.0 * triangle_areas(vertices, triangles) > 1e-9]
     while len(triangles):
         forward, _ = _edge_keys(triangles, int(triangles.max()) + 1)
         _, inverse, uses = np.unique(forward, return_inverse=True, return_counts=True)

@@ -12,6 +12,8 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 from scipy.spatial.transform import Rotation
 
+from fitter.mesh_edges import boundary_vertices
+from fitter.mesh_normals import vertex_normals
 from fitter.model.morphable import LandmarkEmbedding, MorphableModel
 
 NOSE_TIP = 30
@@ -76,26 +78,6 @@ def _barycentric(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
     w = (gram[:, 0, 0] * right[:, 1] - gram[:, 0, 1] * right[:, 0]) / divisor * good
     weights = np.stack([1 - v - w, v, w], 1).clip(0.0, 1.0)
     return weights / weights.sum(1, keepdims=True)
-
-
-def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """[V, 3] area-weighted unit normals; zero where a vertex has no triangle."""
-    a, b, c = (vertices[triangles[:, corner]] for corner in range(3))
-    facing = np.cross(b - a, c - a)
-    total = np.stack(
-        [np.bincount(triangles.ravel(), np.repeat(facing[:, k], 3), minlength=len(vertices)) for k in range(3)], 1
-    )
-    length = np.linalg.norm(total, axis=1, keepdims=True)
-    return total / np.where(length > 0, length, 1.0)
-
-
-def _rim(triangles: np.ndarray, count: int) -> np.ndarray:
-    """Boolean [V]: ends of the edges that only one triangle has."""
-    edges = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), 1)
-    edges, uses = np.unique(edges, axis=0, return_counts=True)
-    rim = np.zeros(count, bool)
-    rim[edges[uses == 1]] = True
-    return rim
 
 
 def place(embedding: LandmarkEmbedding, vertices: np.ndarray) -> np.ndarray:
@@ -276,7 +258,7 @@ def fit_template(
     rows = np.array([row for row in sorted(anchors) if row > 16 or row == 8], np.int64)
     known = np.array([anchors[row] for row in rows]).reshape(-1, 3)
     surface = SearchSurface(vertices, triangles)
-    target = _Target(surface, vertex_normals(vertices, triangles), _rim(triangles, len(vertices)), rows, known)
+    target = _Target(surface, vertex_normals(vertices, triangles), boundary_vertices(triangles, len(vertices)), rows, known)
 
     hidden = np.zeros(len(mean), bool)
     for name in HIDDEN:

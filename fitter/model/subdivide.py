@@ -5,14 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-
-def edge_table(triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Unique undirected edges [E, 2] and, for each triangle, the edges opposite its corners 2, 0, 1: [F, 3]."""
-    start, end = triangles.astype(np.int64), np.roll(triangles, -1, axis=1)
-    count = int(triangles.max(initial=0)) + 1
-    keys = np.minimum(start, end) * count + np.maximum(start, end)
-    unique, inverse = np.unique(keys.ravel(), return_inverse=True)
-    return np.stack([unique // count, unique % count], 1), inverse.reshape(-1, 3)
+from fitter.mesh_edges import undirected_edges
 
 
 def split_triangles(triangles: np.ndarray, triangle_edges: np.ndarray, vertex_count: int) -> np.ndarray:
@@ -32,7 +25,7 @@ def loop_subdivision(triangles: np.ndarray, vertex_count: int) -> tuple[sp.csr_m
     Returns:
         The matrix [V + E, V] that maps old to new vertices (old vertices keep their numbers), and triangles [4F, 3].
     """
-    edges, triangle_edges = edge_table(triangles)
+    edges, triangle_edges = undirected_edges(triangles)
     edge_count = len(edges)
     uses = np.bincount(triangle_edges.ravel(), minlength=edge_count)
     if uses.max(initial=0) > 2:
@@ -77,7 +70,7 @@ def loop_subdivision(triangles: np.ndarray, vertex_count: int) -> tuple[sp.csr_m
 
 def midpoint_subdivision(triangles: np.ndarray, vertex_count: int) -> tuple[sp.csr_matrix, np.ndarray]:
     """The same topology as `loop_subdivision` with every new vertex in the middle of its edge (for coordinates)."""
-    edges, triangle_edges = edge_table(triangles)
+    edges, triangle_edges = undirected_edges(triangles)
     count = len(edges)
     rows = np.concatenate([np.arange(vertex_count), np.repeat(np.arange(count) + vertex_count, 2)])
     columns = np.concatenate([np.arange(vertex_count), edges.ravel()])

@@ -8,12 +8,9 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from fitter.capture.scan.edges import boundary_vertices
 from fitter.capture.scan.orient import oriented
 from fitter.capture.scan.read import compacted
-from fitter.capture.scan.visibility import visible_triangles
-
-__all__ = ["CleanMesh", "boundary_vertices", "clean_mesh", "merge_vertices", "visible_triangles"]
+from fitter.mesh_normals import triangle_areas
 
 MERGE = 1e-6
 """Vertices closer than this share of the extent (on each axis) are one."""
@@ -52,7 +49,7 @@ def clean_mesh(vertices: np.ndarray, triangles: np.ndarray) -> CleanMesh:
     """
     vertices, triangles = compacted(*merge_vertices(vertices, triangles))
     warnings = []
-    area = _areas(vertices, triangles)
+    area = triangle_areas(vertices, triangles)
     extent = float(np.ptp(vertices, axis=0).max()) if len(vertices) else 0.0
     distinct = (triangles != np.roll(triangles, -1, axis=1)).all(1)
     good = distinct & (area > EMPTY * extent**2)
@@ -105,12 +102,6 @@ def merge_vertices(vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndar
         rank[order] = np.arange(len(first))
         vertices, triangles = vertices[first[order]], rank[group.reshape(-1)][triangles]
     return vertices, triangles
-
-
-def _areas(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """[F] areas of the triangles."""
-    a, b, c = (vertices[triangles[:, corner]] for corner in range(3))
-    return 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1)
 
 
 def _repeated(triangles: np.ndarray, vertex_count: int) -> np.ndarray:

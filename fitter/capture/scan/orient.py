@@ -7,7 +7,8 @@ from numba import njit
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from fitter.capture.scan.edges import EdgeTable, edge_table
+from fitter.mesh_edges import EdgeTable, edge_table
+from fitter.mesh_normals import crossed_edges, lengths
 
 SOLID = 0.005
 """Enclosed volume over area^1.5 from which an open sheet has an inside (a sphere has 0.094, a half one 0.13)."""
@@ -33,10 +34,8 @@ def oriented(vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, n
     edges = edge_table(triangles, len(vertices))
     patch, turned = _spread(edges.neighbours, edges.agrees)
     patches = int(patch.max()) + 1
-    cross = np.cross(
-        vertices[triangles[:, 1]] - vertices[triangles[:, 0]], vertices[triangles[:, 2]] - vertices[triangles[:, 0]]
-    )
-    area = 0.5 * np.linalg.norm(cross, axis=1)
+    cross = crossed_edges(vertices, triangles)
+    area = 0.5 * lengths(cross)
     # Of the two consistent windings, the patch starts from the one that more of the file's triangles have.
     mostly_turned = np.bincount(patch, area * turned, patches) > 0.5 * np.bincount(patch, area, patches)
     turned ^= mostly_turned[patch]

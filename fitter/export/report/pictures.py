@@ -13,8 +13,8 @@ from fitter.capture.types import View
 from fitter.export import maps
 from fitter.export.colour import colour_map, srgb_decode, srgb_encode, to_bytes, with_colour_bar
 from fitter.export.meshes import textured_triangles, vertex_colours, whole_head
-from fitter.export.normals import vertex_normals
 from fitter.export.report.clay import BACKGROUND, Figure, Shot, draw, figure, sample, studio_camera, to_pixels
+from fitter.mesh_normals import vertex_normals
 from fitter.result.types import FitResult, ViewResult
 
 DETECTED, FITTED = (255, 138, 48), (64, 214, 255)

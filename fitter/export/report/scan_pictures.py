@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw
 from fitter.camera import Camera
 from fitter.export.colour import ERROR, font, srgb_decode, with_colour_bar
 from fitter.export.error_mesh import FINE_LIMITS_MM, error_colours, error_limit, finest_limit
-from fitter.export.normals import vertex_normals
 from fitter.export.report.clay import BACKGROUND, CLAY, Figure, Shot, draw, figure, studio_camera, to_pixels
 from fitter.export.report.pictures import TURNS, Studio
+from fitter.mesh_normals import vertex_normals
 from fitter.result.types import LevelResiduals
 
 SIDE = 400
