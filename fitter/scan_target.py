@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from fitter.alignment import Alignment, align_scan
+from fitter.capture.scan.read import compacted
 from fitter.capture.scan.visibility import visible_triangles
 from fitter.capture.types import Scan, ScanLandmarks, Session
 from fitter.carried_landmarks import carried_landmarks
@@ -17,6 +18,7 @@ from fitter.kernels.surface import vertex_normals
 from fitter.kernels.surface_sampling import equal_area_samples
 from fitter.kernels.topology import MeshTopology
 from fitter.mesh_edges import boundary_vertices
+from fitter.mesh_normals import lengths
 from fitter.model.morphable import MorphableModel
 from fitter.optimise.scan_target import ScanTarget
 
@@ -67,7 +69,7 @@ def build_scan_target(scan: Scan, model: MorphableModel, alignment: Alignment, *
     pose = alignment.scan_from_model
     tip = model.landmarks(model.mean)[NOSE_TIP].double().cpu().numpy()
     tip = pose[:3, :3] @ tip + pose[:3, 3]
-    near = np.linalg.norm(scan.vertices - tip, axis=1) <= REACH_MM
+    near = lengths(scan.vertices - tip) <= REACH_MM
     triangles = scan.triangles[near[scan.triangles].all(1)]
     boundary = boundary_vertices(scan.triangles, len(scan.vertices))
     if len(triangles) >= FEWEST_TRIANGLES:
@@ -75,14 +77,14 @@ def build_scan_target(scan: Scan, model: MorphableModel, alignment: Alignment, *
     if len(triangles) < FEWEST_TRIANGLES:
         found = f"{len(triangles)} visible triangles within {REACH_MM:g} mm of the nose tip that was found"
         raise InputError(scan.path, found, "a face", "Give landmarks on the scan with --landmarks.")
-    used, flat = np.unique(triangles, return_inverse=True)
-    triangles = flat.reshape(-1, 3)
+    rows = np.concatenate([scan.vertices, boundary[:, None]], 1)
+    kept, triangles = compacted(rows, triangles)
     # What is cut off by the crop or hidden is a boundary too, and one that was there before remains one.
-    boundary = boundary[used] | boundary_vertices(triangles, len(used))
+    boundary = (kept[:, 3] > 0) | boundary_vertices(triangles, len(kept))
     # Float32 from here on: relative to the face, not to a scanner's origin metres away.
-    vertices = torch.from_numpy(scan.vertices[used]).float().to(device)
+    vertices = torch.from_numpy(kept[:, :3]).float().to(device)
     index = torch.from_numpy(triangles).to(device)
-    normals = vertex_normals(vertices[None], MeshTopology.from_triangles(index, len(used)))[0]
+    normals = vertex_normals(vertices[None], MeshTopology.from_triangles(index, len(kept)))[0]
     points, point_normals = equal_area_samples(vertices, index, normals, SAMPLES, seed)
     landmarks = scan.landmarks or ScanLandmarks(np.zeros((0, 3)), np.zeros(0, np.int64), "none")
     numbers = torch.from_numpy(landmarks.indices.astype(np.int64)).to(device)

@@ -77,3 +77,19 @@ def test_many_points_on_threads_are_those_of_few(bumpy):
         for one, other in zip(many, few, strict=True):
             for name in ("triangle", "weights", "distance", "found"):
                 assert torch.equal(getattr(one, name)[rows], getattr(other, name)), (part, name)
+
+
+def test_a_moved_mesh_answers_as_one_built_there(bumpy):
+    vertices, triangles = bumpy
+    generator = torch.Generator().manual_seed(3)
+    elsewhere = vertices * torch.tensor([1.1, 0.9, 1.0], dtype=torch.float64) + torch.tensor([20.0, -5.0, 8.0])
+    points = elsewhere[torch.randint(len(vertices), (500,), generator=generator)]
+    points = points + 3.0 * torch.randn(500, 3, generator=generator, dtype=torch.float64)
+    moved = MeshQueries(vertices, triangles)
+    assert moved.move(elsewhere)
+    built = MeshQueries(elsewhere, triangles)
+    one, other = moved.closest(points), built.closest(points)
+    np.testing.assert_allclose(one.distance.numpy(), other.distance.numpy(), atol=2e-4)
+    at = moved.interpolate(elsewhere, one)
+    np.testing.assert_allclose(at.numpy(), built.interpolate(elsewhere, other).numpy(), atol=1e-2)
+    assert not moved.move(elsewhere[1:])

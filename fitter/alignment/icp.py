@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from fitter.alignment.poses import Poses
 from fitter.alignment.samples import Samples
@@ -48,7 +49,7 @@ def tree_lookup(samples: Samples) -> Lookup:
     """Exact closest samples; a short reach spares the tree most of its walk."""
 
     def lookup(points: np.ndarray, reach: float) -> np.ndarray:
-        rows = samples.tree.query(points, distance_upper_bound=reach)[1]
+        rows = samples.tree.query(points, distance_upper_bound=reach, workers=torch.get_num_threads())[1]
         return np.where(rows < len(samples.points), rows, 0)
 
     return lookup

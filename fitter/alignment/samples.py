@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
@@ -103,7 +104,7 @@ def _middles(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 def _smoothed(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Normals of the neighbourhoods, and the points on their neighbourhoods' planes."""
-    neighbours = cKDTree(points).query(points, NEIGHBOURS)[1]
+    neighbours = cKDTree(points).query(points, NEIGHBOURS, workers=torch.get_num_threads())[1]
     around = normals[neighbours]
     # The other side of a thin sheet (a lip, the inside of a cheek) is near but is another surface.
     alike = np.einsum("pnk,pk->pn", around, normals) > -0.2

@@ -60,7 +60,7 @@ def add_scan_equations(
     if target is None:
         return
     if "scan" in stage.energies:
-        pairs = closest_pairs(model, geometry, target, stage_gates(stage, progress))
+        pairs = closest_pairs(model, geometry, target, stage_gates(stage, progress), first=log.steps == 0)
         share = setting(stage, "scan", "point_share", 0.0, progress)
         data = scan_equations(model, state, layout, pairs, share)
         weight = setting(stage, "scan", "weight", 1.0, progress)
@@ -91,7 +91,7 @@ def deformation_data(
     sampling = VertexSampling.build(model.atlas_uv[chosen], state.deformation.shape[-1])
     data = []
     if "scan" in stage.energies:
-        pairs = closest_pairs(model, geometry, target, stage_gates(stage, progress))
+        pairs = closest_pairs(model, geometry, target, stage_gates(stage, progress), first=log.steps == 0)
         share = setting(stage, "scan", "point_share", 0.05, progress)
         weight = setting(stage, "scan", "map_weight", 1.0, progress)
         data.append((_selected(scan_blocks(model, state, pairs, share), chosen, weight), sampling))

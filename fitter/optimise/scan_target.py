@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -49,6 +49,20 @@ class ScanTarget:
     edge_mm: float
     """Median edge length."""
     queries: MeshQueries
+    _face: list[MeshQueries] = field(default_factory=list, repr=False)
+
+    def face_at(self, vertices: Tensor, triangles: Tensor, *, afresh: bool) -> MeshQueries:
+        """The fitted face to be asked for closest points; from step to step it moves little and is only refitted.
+
+        Args:
+            vertices: [V, 3] mm, where the face lies now.
+            triangles: [F, 3].
+            afresh: Whether to build it anew: at the start of a stage, so that a run that is taken up there again finds
+                the same of two equally close points.
+        """
+        if afresh or not (self._face and self._face[0].move(vertices)):
+            self._face[:] = [MeshQueries(vertices, triangles)]
+        return self._face[0]
 
     @property
     def detailed(self) -> bool:

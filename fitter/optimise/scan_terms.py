@@ -9,7 +9,6 @@ from torch import Tensor
 
 from fitter.energies.scan_distance import pair_weight, plane_residual
 from fitter.hierarchy.face import FaceState, deformation_offsets
-from fitter.kernels.mesh_queries import MeshQueries
 from fitter.model.morphable import MorphableModel
 from fitter.optimise.dense_terms import NormalEquations, from_rows
 from fitter.optimise.map_solver import BlockField
@@ -65,12 +64,13 @@ def vertex_areas(vertices: Tensor, triangles: Tensor) -> Tensor:
 
 
 def closest_pairs(
-    model: MorphableModel, geometry: SurfaceGeometry, target: ScanTarget, gates: PairGates
+    model: MorphableModel, geometry: SurfaceGeometry, target: ScanTarget, gates: PairGates, *, first: bool = True
 ) -> SurfacePairs:
     """Pairs from every usable vertex of the face to the scan, and from samples of the scan to the face.
 
     Both directions look at the same area and weigh the same. A pair is dropped where the scan ends, where the face's
-    point is not usable, and where `gates` say so.
+    point is not usable, and where `gates` say so. `first` says that the face is another than at the last call, or
+    lies elsewhere.
     """
     usable = usable_vertices(model)
     chosen = torch.nonzero(usable).flatten()
@@ -87,7 +87,7 @@ def closest_pairs(
 
     count = min(gates.points, target.points.shape[0])
     sampled, sampled_normals = target.points[:count], target.point_normals[:count]
-    face = MeshQueries(geometry.vertices, model.triangles)
+    face = target.face_at(geometry.vertices, model.triangles, afresh=first)
     back = face.closest(sampled, gates.gate)
     back_normals = torch.nn.functional.normalize(face.interpolate(geometry.normals, back), dim=-1)
     back_corners = face.triangles[back.triangle]

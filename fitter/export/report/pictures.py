@@ -145,7 +145,7 @@ class Studio:
         if only_the_scan(self.result):
             confidence = np.round(confidence)
         colours = srgb_decode(colour_map(confidence, DOUBT))
-        return [to_pixels(shot.picture(colours).over(BACKGROUND)) for shot in self._dense_shots]
+        return [to_pixels(shot.painted(shot.at_pixels(colours)).over(BACKGROUND)) for shot in self._dense_shots]
 
     def view(self, view: View, found: ViewResult, size: int) -> ViewPictures:
         """One photograph's row: input, overlay, M0, M1, M2."""

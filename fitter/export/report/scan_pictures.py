@@ -21,6 +21,8 @@ STRIP = 34
 """Height of the line of text above a row of the error pictures, px."""
 PAINT = 0.62
 """Brightness of the error colours under the studio's light, so that pale does not burn out."""
+COLOURS = 512
+"""Steps of a colour scale: twice as many as a screen shows."""
 MUCH_FINER = 4.0
 """M2 is shown on a scale of its own where the common one is so much wider."""
 INK, SOFT = "#24211e", "#55504a"
@@ -97,9 +99,17 @@ class ScanStudio:
     def _error_row(self, level: str, limit: float) -> np.ndarray:
         """The scan from three sides, coloured by its distance to a level."""
         outcome = self.outcome
-        painted = PAINT * srgb_decode(error_colours(outcome.distances[level], limit))
-        colours = np.where(outcome.counted[:, None], painted, CLAY)
-        return np.concatenate([to_pixels(shot.picture(colours).over(BACKGROUND)) for shot in self._shots], 1)
+        # A table of colours, the last for what does not count: pixels are many, and encoding each is slow.
+        scale = np.linspace(0.0, limit, COLOURS)
+        table = np.concatenate([PAINT * srgb_decode(error_colours(scale, limit)), CLAY[None]]).astype(np.float32)
+        attributes = np.stack([np.clip(outcome.distances[level], 0.0, limit), outcome.counted], 1)
+        pictures = []
+        for shot in self._shots:
+            distance, counted = shot.at_pixels(attributes).T
+            row = np.rint(distance * ((COLOURS - 1) / limit)).astype(np.int32)
+            picture = shot.painted(table[np.where(counted > 0.5, row, COLOURS)])
+            pictures.append(to_pixels(picture.over(BACKGROUND)))
+        return np.concatenate(pictures, 1)
 
 
 def _strip(text: str) -> np.ndarray:

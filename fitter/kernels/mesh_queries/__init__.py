@@ -79,6 +79,20 @@ class MeshQueries:
         self._indices = triangles.int().flatten().contiguous()
         self._mesh = wp.Mesh(wp.from_torch(self._vertices, dtype=wp.vec3), wp.from_torch(self._indices))
 
+    def move(self, vertices: Tensor) -> bool:
+        """Put the vertices elsewhere, [V, 3] mm, and refit the hierarchy: a twentieth of the time of building it.
+
+        The further the vertices move, the looser the hierarchy and the slower the questions; answers stay exact.
+
+        Returns:
+            Whether that was done: not on a GPU, where building is fast, and not for another number of vertices.
+        """
+        if vertices.is_cuda or self._vertices.is_cuda or vertices.shape != self._vertices.shape:
+            return False
+        self._vertices.copy_(self._local(vertices))
+        self._mesh.refit()
+        return True
+
     def _local(self, points: Tensor) -> Tensor:
         return (points.detach() - self._origin).float().contiguous()
 
