@@ -12,15 +12,20 @@ from fitter.hierarchy.grid import (
     DENSE_LIMIT,
     AxisInterpolation,
     GridSampling,
-    bilaplacian,
     gaussian_blur,
     laplacian,
     masked_blur,
     sample_map,
 )
+from fitter.hierarchy.stencil import Couplings, Stencil
+from fitter.hierarchy.vertex_sampling import VertexSampling
 
 CPU = torch.device("cpu")
 SIZES = [(8, 8), (8, 21), (5, 40), (12, 7), (1, 6)]
+
+
+def bilaplacian(grid: torch.Tensor) -> torch.Tensor:
+    return laplacian(laplacian(grid))
 
 
 def _random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -57,7 +62,7 @@ def test_adjoint_is_the_transpose(coarse, fine, dimension):
 
 @pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize(("resolution", "samples"), [(6, 6), (6, 17), (9, 5)])
-def test_grid_sampling_adjoint_and_diagonal(resolution, samples, dense):
+def test_grid_sampling_adjoint_and_couplings(resolution, samples, dense):
     """Small maps are sampled by a matrix, large ones by gathering: either way the adjoint is the transpose."""
     sampling = GridSampling.build(resolution, samples, CPU, torch.float64)
     sampling = sampling if dense else replace(sampling, matrix=None)
@@ -65,8 +70,33 @@ def test_grid_sampling_adjoint_and_diagonal(resolution, samples, dense):
     matrix = sampling.apply(basis).flatten(1).T
     weight = _random(samples, samples).abs()
     assert torch.allclose(sampling.adjoint(weight).flatten(), matrix.T @ weight.flatten(), atol=1e-12)
-    diagonal = (matrix.T @ torch.diag(weight.flatten()) @ matrix).diagonal()
-    assert torch.allclose(sampling.adjoint(weight, squared=True).flatten(), diagonal, atol=1e-12)
+    _check_couplings(sampling.couplings(weight), matrix.T @ torch.diag(weight.flatten()) @ matrix)
+
+
+def _check_couplings(found: Couplings, normal: torch.Tensor) -> None:
+    """Against the whole normal matrix [R R, R R], which couples nothing but neighbours."""
+    size = found.own.shape[-1]
+    normal = normal.view(size, size, size, size)
+    assert torch.allclose(torch.einsum("yxyx->yx", normal), found.own, atol=1e-12)
+    for name, (down, right) in {"right": (0, 1), "down": (1, 0), "diagonal": (1, 1)}.items():
+        for y in range(size - down):
+            for x in range(size - right):
+                assert torch.allclose(normal[y, x, y + down, x + right], getattr(found, name)[y, x], atol=1e-12)
+    grid = _random(1, size, size)
+    applied = Stencil.of([Couplings(*(part[None, None] for part in _parts(found)))]).apply(grid)
+    assert torch.allclose(applied[0].flatten(), normal.reshape(size**2, -1) @ grid.flatten(), atol=1e-12)
+
+
+def _parts(found: Couplings) -> tuple[torch.Tensor, ...]:
+    return found.own, found.right, found.down, found.diagonal
+
+
+def test_couplings_of_vertices():
+    uv = torch.rand(60, 2, generator=torch.Generator().manual_seed(4), dtype=torch.float64) * 1.1 - 0.05
+    sampling = VertexSampling.build(uv, 7)
+    matrix = sampling.apply(torch.eye(49, dtype=torch.float64).view(-1, 7, 7))[..., 0].T
+    weight = _random(60, 1).abs()
+    _check_couplings(sampling.couplings(weight), matrix.T @ torch.diag(weight[:, 0]) @ matrix)
 
 
 def test_grid_sampling_and_sample_map_agree():

@@ -10,14 +10,13 @@ import torch
 from fitter.camera import project, transform_points
 from fitter.hierarchy.samples import surface_samples
 from fitter.kernels.topology import MeshTopology
+from fitter.kernels.visibility import seen_points
 from fitter.optimise.observation import Observation, Signal, build_pyramid, sample_image
 from fitter.optimise.views import (
-    angle_weight,
     depth_image,
     sample_views,
     sampled_colours,
     surface_geometry,
-    visibility,
 )
 from tests.test_solver_parameters import MODEL, toy_state, turned
 
@@ -100,7 +99,6 @@ def test_what_turns_away_or_is_hidden_does_not_count():
     direct = sampled.weight[0] > 0
     assert torch.allclose(sampled.weight[0][direct], (((cosine - 0.15) / 0.85) ** 1.5)[direct], atol=1e-6)
     assert float(direct[cosine > 0.5].double().mean()) > 0.9
-    assert float(angle_weight(torch.tensor(1.0))) == 1.0 and float(angle_weight(torch.tensor(-0.5))) == 0.0
 
 
 def test_depth_of_a_plane_and_what_lies_behind_it():
@@ -115,8 +113,34 @@ def test_depth_of_a_plane_and_what_lies_behind_it():
         [[0, 0, 500.0], [0, 0, 510.0], [80.0, 0, 510.0], [0, 0, 490.0], [200.0, 0, 500.0], [0, 0, -5.0]],
         dtype=torch.float64,
     )
-    seen = visibility(points, torch.ones(6, dtype=torch.float64), project(points, intrinsics), depth)
-    assert seen.tolist() == [1.0, 0.0, 1.0, 1.0, 0.0, 0.0]
+    towards = torch.tensor([0.0, 0.0, -1.0]).double().expand(6, 3)
+    eye = torch.eye(4, dtype=torch.float64)
+    weight, cam, pixels = seen_points(points, towards, eye, intrinsics, eye[:3, :3], depth, (200.0, 200.0))
+    assert (weight > 0).tolist() == [True, False, True, True, False, False]
+    assert float(weight[0]) == 1.0 and torch.equal(cam, points)
+    assert torch.allclose(pixels[:5], project(points, intrinsics)[:5])
+
+
+def test_visibility_in_one_pass_is_that_of_the_reference():
+    """The CPU's kernel for float32 against the steps in double precision: points in front, behind, aside and beyond."""
+    generator = torch.Generator().manual_seed(6)
+    points = torch.randn(4000, 3, generator=generator) * torch.tensor([120.0, 120.0, 60.0]) + torch.tensor([0, 0, 400.0])
+    points[:50, 2] -= 600.0
+    normals = torch.nn.functional.normalize(torch.randn(4000, 3, generator=generator) - torch.tensor([0, 0, 1.0]), dim=-1)
+    pose = turned((0.1, -0.2, 0.05), (10.0, -5.0, 30.0)).float()
+    intrinsics = torch.tensor([[700.0, 0, 320], [0, 700.0, 240], [0, 0, 1]])
+    zoom = torch.tensor([[0.2, 0, 3.0], [0, 0.2, -4.0], [0, 0, 1]])
+    depth = torch.nn.functional.avg_pool2d(torch.rand(1, 96, 128, generator=generator) * 200.0 + 330.0, 3, 1, 1)[0]
+    depth[:, 100:] = float("inf")
+    given = (points, normals, pose, intrinsics, zoom, depth)
+    found = seen_points(*given, (480.0, 640.0))
+    expected = seen_points(*(one.double() for one in given), (480.0, 640.0))
+    in_front = expected[1][:, 2] > 1.0
+    assert torch.allclose(found[1].double(), expected[1], atol=1e-3)
+    assert torch.allclose(found[2].double()[in_front], expected[2][in_front], rtol=1e-4, atol=1e-2)
+    differ = ((found[0].double() - expected[0]).abs() > 1e-3).double().mean()
+    # A point on the border of a pixel may fall to either side of it.
+    assert float(differ) < 2e-3 and 0.05 < float((expected[0] > 0).double().mean()) < 0.9
 
 
 def test_pyramid_halves_and_keeps_its_scale():

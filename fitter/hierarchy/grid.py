@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+from fitter.hierarchy.stencil import Couplings
 
 
 @dataclass(frozen=True)
@@ -41,18 +44,15 @@ class AxisInterpolation:
         low, high = grid.index_select(axis, self.first), grid.index_select(axis, self.second)
         return torch.lerp(low, high, fraction.expand_as(low))
 
-    def adjoint(self, grid: Tensor, axis: int, squared: bool = False) -> Tensor:
-        """Transpose of `apply` (fine -> coarse); `squared` squares the weights, for diagonals of normal matrices."""
+    def adjoint(self, grid: Tensor, axis: int) -> Tensor:
+        """Transpose of `apply` (fine -> coarse)."""
         shape = [1] * grid.ndim
         shape[axis] = -1
         high = self.fraction.view(shape)
-        low = 1.0 - high
-        if squared:
-            low, high = low * low, high * high
         size = list(grid.shape)
         size[axis] = self.coarse
         out = torch.zeros(size, device=grid.device, dtype=grid.dtype)
-        out.index_add_(axis, self.first, grid * low)
+        out.index_add_(axis, self.first, grid * (1.0 - high))
         out.index_add_(axis, self.second, grid * high)
         return out
 
@@ -88,15 +88,26 @@ class GridSampling:
             return self.matrix @ grid @ self.matrix.T
         return self.axis.apply(self.axis.apply(grid, grid.ndim - 2), grid.ndim - 1)
 
-    def adjoint(self, grid: Tensor, squared: bool = False) -> Tensor:
-        """[..., S, S] -> [..., R, R], the transpose of `apply`; `squared` squares the weights."""
+    def adjoint(self, grid: Tensor) -> Tensor:
+        """[..., S, S] -> [..., R, R], the transpose of `apply`."""
         if self.resolution == self.samples:
             return grid
         if self.matrix is not None:
-            matrix = self.matrix.square() if squared else self.matrix
-            return matrix.T @ grid @ matrix
-        narrow = self.axis.adjoint(grid, grid.ndim - 1, squared)
-        return self.axis.adjoint(narrow, grid.ndim - 2, squared)
+            return self.matrix.T @ grid @ self.matrix
+        return self.axis.adjoint(self.axis.adjoint(grid, grid.ndim - 1), grid.ndim - 2)
+
+    def couplings(self, values: Tensor) -> Couplings:
+        """What a quadratic energy with weights [..., S, S] at the samples says of pairs of texels."""
+        if self.resolution == self.samples:
+            nothing = torch.zeros_like(values)
+            return Couplings(values, nothing, nothing, nothing)
+        matrix = self.matrix
+        if matrix is None:
+            matrix = self.axis.apply(torch.eye(self.resolution, device=values.device, dtype=values.dtype), 0)
+        # Along each axis a sample weighs two neighbouring texels: their squares, and their product.
+        own, pair = matrix.square(), pad(matrix[:, :-1] * matrix[:, 1:], (0, 1))
+        along_rows, across = values @ own, values @ pair
+        return Couplings(own.T @ along_rows, own.T @ across, pair.T @ along_rows, pair.T @ across)
 
 
 def sample_map(grid: Tensor, uv: Tensor) -> Tensor:
@@ -118,11 +129,6 @@ def laplacian(grid: Tensor) -> Tensor:
     out[..., :, :-1] += right
     out[..., :, 1:] -= right
     return out
-
-
-def bilaplacian(grid: Tensor) -> Tensor:
-    """The Laplacian applied twice; symmetric and positive semi-definite."""
-    return laplacian(laplacian(grid))
 
 
 def gaussian_blur(grid: Tensor, sigma: float) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from fitter.kernels.topology import MeshTopology
 from fitter.model.morphable import MorphableModel
@@ -34,6 +35,11 @@ class SurfaceSamples:
 
     def interpolate(self, attributes: Tensor) -> Tensor:
         """Values [..., K, C] of vertex attributes [..., V, C]."""
+        if attributes.ndim == 2:
+            # One pass over the samples instead of six.
+            return embedding_bag(
+                self.vertices, attributes, per_sample_weights=self.weights.to(attributes.dtype), mode="sum"
+            )
         corners = (attributes.index_select(-2, self.vertices[:, k]) * self.weights[:, k, None] for k in range(3))
         return sum(corners)
 

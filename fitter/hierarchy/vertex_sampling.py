@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from fitter.hierarchy.stencil import Couplings
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,29 @@ class VertexSampling:
         flat = grid.flatten(-2)
         return sum(flat[..., self.index[k]] * self.weight[k] for k in range(4))[..., None]
 
-    def adjoint(self, values: Tensor, squared: bool = False) -> Tensor:
-        """[..., V, 1] -> [..., R, R], the transpose of `apply`; `squared` squares the weights."""
-        weight = self.weight.square() if squared else self.weight
-        out = values.new_zeros(*values.shape[:-2], self.resolution**2)
-        for k in range(4):
-            out.index_add_(-1, self.index[k], values[..., 0] * weight[k])
+    def adjoint(self, values: Tensor) -> Tensor:
+        """[..., V, 1] -> [..., R, R], the transpose of `apply`."""
+        return self._added((k, values[..., 0] * self.weight[k]) for k in range(4))
+
+    def couplings(self, values: Tensor) -> Couplings:
+        """What a quadratic energy with weights [..., V, 1] at the vertices says of pairs of texels."""
+
+        def pairs(*corners: tuple[int, int]) -> Tensor:
+            # Each pair is kept at its first texel, which has the smaller number.
+            return self._added((one, values[..., 0] * self.weight[one] * self.weight[two]) for one, two in corners)
+
+        return Couplings(
+            own=pairs((0, 0), (1, 1), (2, 2), (3, 3)),
+            right=pairs((0, 1), (2, 3)),
+            down=pairs((0, 2), (1, 3)),
+            diagonal=pairs((0, 3)),
+        )
+
+    def _added(self, parts: Iterable[tuple[int, Tensor]]) -> Tensor:
+        """[..., R, R] sums of (corner, [..., V] values to add at it)."""
+        out = None
+        for corner, part in parts:
+            if out is None:
+                out = part.new_zeros(*part.shape[:-1], self.resolution**2)
+            out.index_add_(-1, self.index[corner], part)
         return out.unflatten(-1, (self.resolution, self.resolution))

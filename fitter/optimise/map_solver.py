@@ -1,4 +1,4 @@
-"""Gauss-Newton on the maps: photo-consistency as one small block per surface sample, applied without assembly."""
+"""Gauss-Newton on the maps: one small block per surface sample, gathered into a stencil over the map's texels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch.nn.functional import interpolate
 
 from fitter.energies.consistency import ConsistencyTerms, eliminate_texture
 from fitter.hierarchy.face import FaceState
-from fitter.hierarchy.grid import GridSampling, bilaplacian, laplacian
+from fitter.hierarchy.grid import GridSampling, laplacian
+from fitter.hierarchy.stencil import Stencil
 from fitter.hierarchy.vertex_sampling import VertexSampling
 from fitter.optimise.conjugate_gradient import solve
 from fitter.optimise.views import SampledViews
@@ -119,28 +120,25 @@ def map_step(
 
     def regulariser(grid: Tensor) -> Tensor:
         out = weights.magnitude * grid
-        if weights.laplacian > 0:
-            out = out - weights.laplacian * laplacian(grid)
-        if weights.bilaplacian > 0:
-            out = out + weights.bilaplacian * bilaplacian(grid)
+        if weights.laplacian > 0 or weights.bilaplacian > 0:
+            bent = laplacian(grid)
+            # -l L d + b L L d, with one Laplacian less.
+            outer = weights.bilaplacian * bent - weights.laplacian * grid
+            out = out + laplacian(outer)
         if tangential is not None and weights.tangential > 0:
             out = out + weights.tangential * (tangential * grid[None]).sum(1)
         return out
 
+    observed = Stencil.of([sampling.couplings(blocks.matrix) for blocks, sampling in data])
+
     def normal(grid: Tensor) -> Tensor:
-        out = regulariser(grid)
-        for blocks, sampling in data:
-            out = out + sampling.adjoint(torch.einsum("ijhw,jhw->ihw", blocks.matrix, sampling.apply(grid)))
-        return out
+        return regulariser(grid) + observed.apply(grid)
 
     channels = current.shape[0]
     identity = torch.eye(channels, device=current.device, dtype=current.dtype)[:, :, None, None]
     # Diagonals of the five-point Laplacian (4) and of its square (20), away from the border.
     scalar = weights.magnitude + 4.0 * weights.laplacian + 20.0 * weights.bilaplacian + 1e-6
-    diagonal = identity * scalar
-    for blocks, sampling in data:
-        squared = sampling.adjoint(blocks.matrix.flatten(0, 1), squared=True)
-        diagonal = diagonal + squared.unflatten(0, (channels, channels))
+    diagonal = identity * scalar + observed.own
     if tangential is not None:
         diagonal = diagonal + weights.tangential * tangential
     inverse = torch.linalg.inv(diagonal.permute(2, 3, 0, 1)).permute(2, 3, 0, 1)

@@ -13,6 +13,7 @@ from fitter.hierarchy.face import FaceState, m1_vertices
 from fitter.hierarchy.samples import SurfaceSamples
 from fitter.kernels.surface import vertex_normals
 from fitter.kernels.topology import MeshTopology
+from fitter.kernels.visibility import seen_points
 from fitter.model.morphable import MorphableModel
 from fitter.optimise.observation import Observation, Photograph, Signal, sample_image
 from fitter.optimise.parameters import camera_gradient
@@ -43,21 +44,6 @@ def depth_image(
     return torch.where(fragments.triangle_id[0] >= 0, depth, torch.full_like(depth, float("inf")))
 
 
-def visibility(points_cam: Tensor, cosine: Tensor, pixels: Tensor, depth: Tensor, slack: float = 2.0) -> Tensor:
-    """Whether points are the first surface that the view meets, [K] in {0, 1}.
-
-    The depth at a point is the nearest of the 3 × 3 pixels around it: a point next to an occluding edge counts as hidden.
-    The slack grows at grazing angles, where depth changes much across a pixel.
-    """
-    height, width = depth.shape
-    nearest = -torch.nn.functional.max_pool2d(-depth[None, None], 3, stride=1, padding=1)[0, 0]
-    column, row = pixels[:, 0].floor().long(), pixels[:, 1].floor().long()
-    inside = (column >= 1) & (column < width - 1) & (row >= 1) & (row < height - 1) & (points_cam[:, 2] > 0)
-    index = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
-    limit = nearest.flatten()[index] + slack / cosine.clamp_min(0.2)
-    return (inside & (points_cam[:, 2] <= limit)).to(points_cam.dtype)
-
-
 @dataclass(frozen=True)
 class SampledViews:
     """What the views see of one channel at K surface samples."""
@@ -76,11 +62,6 @@ class SampledViews:
     """[] how many pixels of the level one sample covers, at most 1: samples beyond the pixels say nothing new."""
 
 
-def angle_weight(cosine: Tensor) -> Tensor:
-    """Weight of a view by the cosine between the surface normal and the direction to the camera."""
-    return ((cosine - 0.15) / 0.85).clamp(0.0, 1.0) ** 1.5
-
-
 def view_visibility(
     state: FaceState,
     view: int,
@@ -92,16 +73,11 @@ def view_visibility(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Weight [K], camera-frame points [K, 3] and full-size pixels [K, 2] of surface points in one view."""
     cam_from_world, intrinsics = state.cam_from_world[view], state.intrinsics[view]
-    cam = transform_points(cam_from_world, points)
-    cosine = -(normals @ cam_from_world[:3, :3].T * cam).sum(-1) / cam.norm(dim=-1).clamp_min(1e-6)
-    pixels = project(cam, intrinsics)
     head = transform_points(cam_from_world, vertices)
     zoom = zoom_on(project(head[head[:, 2] > 1.0], intrinsics), DEPTH_SIDE)
     depth = depth_image(vertices, topology, zoom @ intrinsics, cam_from_world, (DEPTH_SIDE, DEPTH_SIDE))
-    seen = visibility(cam, cosine, pixels * zoom[0, 0] + zoom[:2, 2], depth)
     height, width = (side / photograph.scale for side in photograph.size)
-    inside = (pixels > 0.5).all(-1) & (pixels[:, 0] < width - 0.5) & (pixels[:, 1] < height - 0.5)
-    return seen * inside * angle_weight(cosine), cam, pixels
+    return seen_points(points, normals, cam_from_world, intrinsics, zoom, depth, (height, width))
 
 
 def zoom_on(pixels: Tensor, side: int) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import antialias, raster, sampling, surface
+from . import antialias, raster, sampling, surface, visibility
 
 if TYPE_CHECKING:
     from fitter.kernels.topology import MeshTopology
@@ -285,3 +285,21 @@ def basis_product_backward(basis: Tensor, grad_out: Tensor) -> Tensor:
     partial = _buffer("grad_coefficients", (numba.get_num_threads(), padded), np.float32)
     surface.basis_product_backward(_array(basis), _array(grad_out), partial)
     return torch.from_numpy(partial[:, : basis.shape[1]].sum(0))
+
+
+def seen_points(
+    points: Tensor,
+    normals: Tensor,
+    cam_from_world: Tensor,
+    intrinsics: Tensor,
+    zoom: Tensor,
+    depth: Tensor,
+    size: tuple[float, float],
+    slack: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Weight [K], camera-frame points [K, 3] and pixels [K, 2] of surface points; see `fitter.kernels.visibility`."""
+    weights, cam, pixels = torch.empty(len(points)), torch.empty(len(points), 3), torch.empty(len(points), 2)
+    inputs = [_array(one) for one in (points, normals, cam_from_world, intrinsics, zoom, depth)]
+    numbers = [np.float32(one) for one in (*size, slack)]
+    visibility.seen_points(*inputs, *numbers, weights.numpy(), cam.numpy(), pixels.numpy())
+    return weights, cam, pixels
