@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from fitter.camera import clip_from_camera, transform_points
@@ -10,8 +11,9 @@ from fitter.hierarchy.face import FaceState, m1_vertices
 from fitter.kernels.topology import MeshTopology
 from fitter.model.morphable import MorphableModel
 from fitter.optimise.contours import FaceOutline, covered_vertices
-from fitter.optimise.observation import Observation
+from fitter.optimise.observation import Observation, Photograph
 from fitter.render.operations import rasterize
+from fitter.threads import in_threads
 
 
 @torch.no_grad()
@@ -35,26 +37,33 @@ def face_masks_for(
     covered = covered_vertices(model)
     triangles = model.triangles[covered[model.triangles].all(-1)]
     topology = MeshTopology.from_triangles(triangles, model.vertex_count)
-    outlines: list[FaceOutline | None] = []
-    for view in range(state.view_count):
-        given = observation.masks[view]
+    levels = [observation.level(view, longest_side) for view in range(state.view_count)]
+    # Not in the threads below: parallel loops of Numba may not run beside one another everywhere.
+    faces = [_projected(model, state, view, level, topology) for view, level in enumerate(levels)]
+
+    def outline(view: int) -> FaceOutline | None:
+        given, photograph, inside = observation.masks[view], levels[view], faces[view]
         if given is not None:
             sure = torch.ones_like(given[:, 0])
-            outlines.append(FaceOutline(given, sure, sure, 1.0))
-            continue
-        photograph = observation.level(view, longest_side)
-        scale = state.intrinsics.new_tensor([photograph.scale, photograph.scale, 1.0])
-        cam = transform_points(state.cam_from_world[view], m1_vertices(model, state, state.expression_row(view)))
-        projection = clip_from_camera(state.intrinsics[view] * scale[:, None], photograph.size)
-        clip = torch.cat([cam, torch.ones_like(cam[:, :1])], -1) @ projection.T
-        inside = rasterize(clip[None], topology, photograph.size).triangle_id[0] >= 0
-        if not bool(inside.any()):
-            outlines.append(None)
-            continue
-        found = segment_face(photograph.colour.permute(1, 2, 0).cpu().numpy(), inside.cpu().numpy())
+            return FaceOutline(given, sure, sure, 1.0)
+        if not inside.any():
+            return None
+        found = segment_face(photograph.colour.permute(1, 2, 0).cpu().numpy(), inside)
         mask, left, right = (
             torch.from_numpy(part).to(photograph.colour)
             for part in (found.mask, found.left_confidence, found.right_confidence)
         )
-        outlines.append(FaceOutline(mask, left, right, photograph.scale))
-    return outlines
+        return FaceOutline(mask, left, right, photograph.scale)
+
+    return in_threads(outline, range(state.view_count))
+
+
+def _projected(
+    model: MorphableModel, state: FaceState, view: int, photograph: Photograph, topology: MeshTopology
+) -> np.ndarray:
+    """[H, W] bool: where the fitted face lies in a photograph."""
+    scale = state.intrinsics.new_tensor([photograph.scale, photograph.scale, 1.0])
+    cam = transform_points(state.cam_from_world[view], m1_vertices(model, state, state.expression_row(view)))
+    projection = clip_from_camera(state.intrinsics[view] * scale[:, None], photograph.size)
+    clip = torch.cat([cam, torch.ones_like(cam[:, :1])], -1) @ projection.T
+    return rasterize(clip[None], topology, photograph.size).triangle_id[0].cpu().numpy() >= 0

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FITTER = ROOT / "fitter"
 
-BASE = {"errors", "atomic", "camera", "mesh_edges", "mesh_normals", "number_text", "obj", ""}
+BASE = {"errors", "atomic", "camera", "mesh_edges", "mesh_normals", "number_text", "obj", "threads", ""}
 """Modules of the package's root that every part may use."""
 ALLOWED = {
     "errors": set(),
@@ -22,6 +22,7 @@ ALLOWED = {
     "mesh_edges": set(),
     "mesh_normals": set(),
     "number_text": set(),
+    "threads": set(),
     "obj": set(),
     "kernels": set(),
     "render": {"kernels"},

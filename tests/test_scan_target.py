@@ -36,7 +36,17 @@ def test_landmarks_of_people_and_of_detectors_have_their_own_places(open_model, 
 
 @pytest.mark.parametrize(
     ("edge_mm", "most", "levels"),
-    [(4.0, 2, 0), (2.0, 2, 1), (1.3, 3, 1), (1.1, 2, 2), (1.1, 1, 1), (1.1, 3, 2), (0.5, 3, 3), (0.5, 2, 2), (0.5, 0, 0)],
+    [
+        (4.0, 2, 0),
+        (2.0, 2, 1),
+        (1.3, 3, 1),
+        (1.1, 2, 2),
+        (1.1, 1, 1),
+        (1.1, 3, 2),
+        (0.5, 3, 3),
+        (0.5, 2, 2),
+        (0.5, 0, 0),
+    ],
 )
 def test_the_mesh_of_m2_is_as_fine_as_the_scan(edge_mm, most, levels):
     nothing = dict.fromkeys(("vertices", "triangles", "normals", "boundary", "points", "point_normals"))

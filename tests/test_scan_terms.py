@@ -187,7 +187,9 @@ def test_a_known_face_is_found(open_model):
     generator = torch.Generator().manual_seed(4)
     truth = replace(start(model, 64), identity=0.8 * torch.randn(model.identity_basis.shape[-1], generator=generator))
     shape = m1_vertices(model, truth)
-    bump = torch.exp(-((shape - model.landmarks(shape)[33] - torch.tensor([25.0, 0.0, 0.0])).norm(dim=-1) / 14.0) ** 2)
+    bump = torch.exp(
+        -(((shape - model.landmarks(shape)[33] - torch.tensor([25.0, 0.0, 0.0])).norm(dim=-1) / 14.0) ** 2)
+    )
     target = target_of(model, shape + 3.0 * bump[:, None] * torch.tensor([0.3, 0.2, 1.0]))
     configuration = configuration_from(
         {

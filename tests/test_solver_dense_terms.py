@@ -184,9 +184,7 @@ def test_consistency_equations_are_the_sum_over_samples():
     texels = torch.randperm(size * size, generator=random)[:count]
     pixels, gradient = draw(2, count, 2) * 50, draw(2, count, 2)
     sampled = sampled_views(direction_cam=draw(2, count, 3), pixel_gradient=gradient, pixels=pixels)
-    terms = ConsistencyTerms(
-        draw(2, size, size), draw(2, size, size), draw(2, size, size).abs() + 0.1, *torch.zeros(3)
-    )
+    terms = ConsistencyTerms(draw(2, size, size), draw(2, size, size), draw(2, size, size).abs() + 0.1, *torch.zeros(3))
     found = consistency_equations(state, layout, points, sampled, terms, texels, 0.3)
     rows = []
     for view in range(2):

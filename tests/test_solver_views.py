@@ -124,9 +124,13 @@ def test_depth_of_a_plane_and_what_lies_behind_it():
 def test_visibility_in_one_pass_is_that_of_the_reference():
     """The CPU's kernel for float32 against the steps in double precision: points in front, behind, aside and beyond."""
     generator = torch.Generator().manual_seed(6)
-    points = torch.randn(4000, 3, generator=generator) * torch.tensor([120.0, 120.0, 60.0]) + torch.tensor([0, 0, 400.0])
+    points = torch.randn(4000, 3, generator=generator) * torch.tensor([120.0, 120.0, 60.0]) + torch.tensor(
+        [0, 0, 400.0]
+    )
     points[:50, 2] -= 600.0
-    normals = torch.nn.functional.normalize(torch.randn(4000, 3, generator=generator) - torch.tensor([0, 0, 1.0]), dim=-1)
+    normals = torch.nn.functional.normalize(
+        torch.randn(4000, 3, generator=generator) - torch.tensor([0, 0, 1.0]), dim=-1
+    )
     pose = turned((0.1, -0.2, 0.05), (10.0, -5.0, 30.0)).float()
     intrinsics = torch.tensor([[700.0, 0, 320], [0, 700.0, 240], [0, 0, 1]])
     zoom = torch.tensor([[0.2, 0, 3.0], [0, 0.2, -4.0], [0, 0, 1]])

@@ -6,7 +6,9 @@ In memory row 0 of a map is v = 0, the bottom; files have their top row first: a
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from PIL import Image
 
 from fitter.errors import InputError
 from fitter.export.colour import DIVERGING, diverging, round_limit, srgb_encode, to_bytes, with_colour_bar
+from fitter.threads import in_threads
 
 MID_GREY = 32768
 """16-bit value of zero displacement."""
@@ -174,30 +177,29 @@ def map_files(result, *, texture_bits: int = 8) -> MapFiles:
         texture_bits: 8, or 16 for texture.png and albedo.png of 16 bits per channel.
     """
     displacement, limit = displacement_png(result.displacement_map)
-    most_views = max(1, len(result.views))
-    previews = {
-        "displacement_preview.png": png(displacement_preview(result.displacement_map, result.map_valid)),
-        "deformation_preview.png": png(deformation_preview(result.deformation_map, result.map_valid)),
-    }
-    files = {
-        "deformation.exr": deformation_exr(result.deformation_map),
-        "displacement.exr": grey_exr(result.displacement_map),
-        "displacement.png": displacement,
-        "normal.png": normal_png(result.normal_map),
-        "texture.png": colour_png(result.texture, bits=texture_bits),
-        "albedo.png": colour_png(result.albedo_map, bits=texture_bits),
-        "confidence.png": grey_png(result.confidence),
-        "confidence.exr": grey_exr(result.confidence),
-        **previews,
+    made: dict[str, Callable[[], bytes]] = {
+        "deformation.exr": lambda: deformation_exr(result.deformation_map),
+        "displacement.exr": lambda: grey_exr(result.displacement_map),
+        "displacement.png": lambda: displacement,
+        "normal.png": lambda: normal_png(result.normal_map),
+        "texture.png": lambda: colour_png(result.texture, bits=texture_bits),
+        "albedo.png": lambda: colour_png(result.albedo_map, bits=texture_bits),
+        "confidence.png": lambda: grey_png(result.confidence),
+        "confidence.exr": lambda: grey_exr(result.confidence),
+        "displacement_preview.png": lambda: png(displacement_preview(result.displacement_map, result.map_valid)),
+        "deformation_preview.png": lambda: png(deformation_preview(result.deformation_map, result.map_valid)),
     }
     if result.views:
-        files["coverage.png"] = grey_png(result.coverage / most_views)
+        made["coverage.png"] = lambda: grey_png(result.coverage / len(result.views))
     if result.scan is not None:
-        files["valid.png"] = grey_png(result.scan.valid.astype(np.float32))
+        made["valid.png"] = lambda: grey_png(result.scan.valid.astype(np.float32))
     for view in result.views:
         if view.texture is not None and view.realigned is not None:
-            files[view_file(view.name, "texture")] = weighted_colour_png(view.texture, view.texture_weight)
-            files[view_file(view.name, "realigned")] = weighted_colour_png(view.realigned, view.realigned_weight)
+            made[view_file(view.name, "texture")] = partial(weighted_colour_png, view.texture, view.texture_weight)
+            made[view_file(view.name, "realigned")] = partial(
+                weighted_colour_png, view.realigned, view.realigned_weight
+            )
+    files = dict(zip(made, in_threads(lambda make: make(), made.values()), strict=True))
     record = _map_record(limit) | _colour_record(result, texture_bits) | _measured_record(result)
     return MapFiles(files, record | _view_record(result.views))
 

@@ -258,7 +258,9 @@ def fit_template(
     rows = np.array([row for row in sorted(anchors) if row > 16 or row == 8], np.int64)
     known = np.array([anchors[row] for row in rows]).reshape(-1, 3)
     surface = SearchSurface(vertices, triangles)
-    target = _Target(surface, vertex_normals(vertices, triangles), boundary_vertices(triangles, len(vertices)), rows, known)
+    target = _Target(
+        surface, vertex_normals(vertices, triangles), boundary_vertices(triangles, len(vertices)), rows, known
+    )
 
     hidden = np.zeros(len(mean), bool)
     for name in HIDDEN:

@@ -21,6 +21,8 @@ from fitter.optimise.views import SampledViews
 
 JAW = slice(0, 17)
 """iBUG's contour points, which slide along the jaw line as the head turns."""
+LEAST_WEIGHT = 1e-4
+"""Of a sample in one view, below which it is left out."""
 ACTIVE_SET_ROUNDS = 20
 """Solves of one bounded step at most; a handful is usual."""
 
@@ -116,20 +118,23 @@ def consistency_equations(
         texels: [K] flat grid index of each sample.
         per_sample: Weight of one sample.
     """
-    rows = []
-    for view in range(state.view_count):
-        row = parameter_jacobian(state, layout, points, view, sampled.direction_cam[view])
-        if "focal" in layout:
-            offset = sampled.pixels[view] - state.intrinsics[view, :2, 2]
-            row[..., layout.slices["focal"]] = (sampled.pixel_gradient[view] * offset).sum(-1, keepdim=True)
-        rows.append(row)
     slope = terms.slope.flatten(1)[:, texels]
     weight = terms.weight.flatten(1)[:, texels]
-    jacobian = eliminate_texture(torch.stack(rows) * slope[..., None], weight)
     residual = terms.residual.flatten(1)[:, texels]
-    keep = weight.flatten() > 1e-4
-    equations = from_rows(jacobian.flatten(0, 1)[keep], residual.flatten()[keep], weight.flatten()[keep] * per_sample)
-    return equations
+    # What no view compares says nothing, and there is much of it: the rows are long.
+    used = torch.nonzero((weight > LEAST_WEIGHT).any(0)).flatten()
+    slope, weight, residual, points = slope[:, used], weight[:, used], residual[:, used], points.rows(used)
+    rows = []
+    for view in range(state.view_count):
+        row = parameter_jacobian(state, layout, points, view, sampled.direction_cam[view, used])
+        if "focal" in layout:
+            offset = sampled.pixels[view, used] - state.intrinsics[view, :2, 2]
+            gradient = sampled.pixel_gradient[view, used]
+            row[..., layout.slices["focal"]] = (gradient * offset).sum(-1, keepdim=True)
+        rows.append(row * slope[view][:, None])
+    jacobian = eliminate_texture(torch.stack(rows), weight)
+    keep = weight.flatten() > LEAST_WEIGHT
+    return from_rows(jacobian.flatten(0, 1)[keep], residual.flatten()[keep], weight.flatten()[keep] * per_sample)
 
 
 def prior_equations(layout: Layout, name: str, value: Tensor, centre: Tensor, sigma: float | Tensor) -> NormalEquations:

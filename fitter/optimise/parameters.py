@@ -62,6 +62,10 @@ class SurfacePoints:
     basis: Tensor
     """[K, 3, I + E] basis rows of the points, model mm."""
 
+    def rows(self, chosen: Tensor) -> SurfacePoints:
+        """Some of the points, by number."""
+        return SurfacePoints(self.model_points[:, chosen], self.offsets[chosen], self.basis[chosen])
+
 
 def surface_points(
     model: MorphableModel, state: FaceState, vertices: Tensor, weights: Tensor, offsets: Tensor

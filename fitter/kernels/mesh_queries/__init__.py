@@ -10,13 +10,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
 
 import torch
 from torch import Tensor
+
+from fitter.threads import in_threads
 
 FEWEST = 2000
 """Points that are worth a thread of their own."""
@@ -35,12 +36,6 @@ def _warp() -> tuple[ModuleType, ModuleType]:
     from fitter.kernels.mesh_queries import kernels
 
     return warp, kernels
-
-
-@lru_cache(maxsize=4)
-def _threads(count: int) -> ThreadPoolExecutor:
-    """Threads that wait for work; Warp lets go of Python's lock while its kernels run."""
-    return ThreadPoolExecutor(count, thread_name_prefix="mesh-queries")
 
 
 @dataclass(frozen=True)
@@ -114,10 +109,7 @@ class MeshQueries:
             points = share.stop - share.start
             wp.launch(kernel, dim=points, inputs=arguments(share), device=self._device, record_tape=False)
 
-        if parts == 1:
-            run(shares[0])
-        else:
-            list(_threads(parts).map(run, shares))
+        in_threads(run, shares)
 
     def closest(self, points: Tensor, reach: float = math.inf) -> MeshPoints:
         """Closest points of the mesh to `points` [P, 3], mm, no further away than `reach` mm."""
