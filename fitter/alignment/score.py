@@ -8,6 +8,7 @@ from fitter.alignment.icp import Lookup
 from fitter.alignment.poses import Poses
 from fitter.alignment.samples import Samples
 from fitter.alignment.template import FacePoints, Template
+from fitter.threads import in_threads
 
 BEYOND = 0.6
 """Cost of a template point where the scan has ended: worse than a fair match, better than a bad one."""
@@ -68,6 +69,8 @@ def forward_scores(face: FacePoints, samples: Samples, lookup: Lookup, poses: Po
 def two_way_scores(template: Template, samples: Samples, lookup: Lookup, poses: Poses, points: int, tau: float):
     """Half of the mean cost from each side, [B] in [0, 1]; lower is better."""
     forward = forward_scores(template.spread, samples, lookup, poses, points, tau)
-    costs = [backward_costs(template.dense, samples, poses, row, 3 * points, tau) for row in range(len(poses))]
+    costs = in_threads(
+        lambda row: backward_costs(template.dense, samples, poses, row, 3 * points, tau), range(len(poses))
+    )
     backward = np.array([cost.mean() if len(cost) >= FEWEST_IN_BOX else 1.0 for cost in costs])
     return 0.5 * forward + 0.5 * backward

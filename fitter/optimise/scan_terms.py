@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -55,12 +56,13 @@ def usable_vertices(model: MorphableModel) -> Tensor:
     return model.regions["face"] & ~model.regions["mouth_inside"] & ~model.regions.get("sockets", zero)
 
 
-def vertex_areas(vertices: Tensor, triangles: Tensor) -> Tensor:
-    """[V] mm²: a third of the triangles around each vertex."""
-    a, b, c = (vertices[triangles[:, k]] for k in range(3))
+@lru_cache(maxsize=4)
+def vertex_areas(model: MorphableModel) -> Tensor:
+    """[V] mm²: a third of the triangles around each vertex of the mean face."""
+    a, b, c = (model.mean[model.triangles[:, k]] for k in range(3))
     third = torch.linalg.cross(b - a, c - a).norm(dim=-1) / 6.0
-    areas = vertices.new_zeros(vertices.shape[0])
-    return areas.index_add(0, triangles.flatten(), third.repeat_interleave(3))
+    areas = model.mean.new_zeros(model.vertex_count)
+    return areas.index_add(0, model.triangles.flatten(), third.repeat_interleave(3))
 
 
 def closest_pairs(
@@ -80,7 +82,7 @@ def closest_pairs(
     offset = points - target.queries.interpolate(target.vertices, at)
     cosine = (normals * scan_normals).sum(-1)
     weight = _weight(at.distance, cosine, gates) * ~target.ends_at(at)
-    areas = vertex_areas(model.mean, model.triangles)[chosen]
+    areas = vertex_areas(model)[chosen]
     corners = chosen[:, None].expand(-1, 3)
     first_only = torch.zeros_like(points)
     first_only[:, 0] = 1.0

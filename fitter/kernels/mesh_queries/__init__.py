@@ -16,6 +16,7 @@ from types import ModuleType
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from fitter.threads import in_threads
 
@@ -149,7 +150,8 @@ class MeshQueries:
 
     def interpolate(self, attributes: Tensor, at: MeshPoints) -> Tensor:
         """Values [P, C] of vertex attributes [V, C] at points of the mesh."""
-        return (attributes[self.triangles[at.triangle]] * at.weights[..., None].to(attributes)).sum(1)
+        weights = at.weights.to(attributes.dtype)
+        return embedding_bag(self.triangles[at.triangle], attributes, per_sample_weights=weights, mode="sum")
 
     @staticmethod
     def _outputs(local: Tensor) -> tuple[Tensor, Tensor]:
