@@ -170,11 +170,15 @@ def test_landmark_steps_find_exact_landmarks():
     assert torch.allclose(state.identity, truth.identity, atol=1e-3)
 
 
-def test_consistency_equations_are_the_sum_over_samples():
-    """Against a loop over samples: the weighted mean of the views' rows is taken out, then rows are squared."""
-    state = toy_state()
+@pytest.mark.parametrize("free", [DENSE, ("head_pose", "scale", "identity", "expression")])
+def test_consistency_equations_are_the_sum_over_samples(free):
+    """Against a loop over channels and samples: the weighted mean of the views' rows is taken out, then rows are squared.
+
+    With cameras of their own the views' rows are kept apart; else they meet in a matrix per point, with the same sum.
+    """
+    state = toy_state() if free == DENSE else replace(toy_state(), expression=toy_state().expression[:1])
     points = some_points(state)
-    layout = build_layout(DENSE, MODEL, state)
+    layout = build_layout(free, MODEL, state)
     random = torch.Generator().manual_seed(3)
 
     def draw(*shape: int) -> torch.Tensor:
@@ -183,26 +187,31 @@ def test_consistency_equations_are_the_sum_over_samples():
     count, size = 68, 10
     texels = torch.randperm(size * size, generator=random)[:count]
     pixels, gradient = draw(2, count, 2) * 50, draw(2, count, 2)
-    sampled = sampled_views(direction_cam=draw(2, count, 3), pixel_gradient=gradient, pixels=pixels)
-    terms = ConsistencyTerms(draw(2, size, size), draw(2, size, size), draw(2, size, size).abs() + 0.1, *torch.zeros(3))
-    found = consistency_equations(state, layout, points, sampled, terms, texels, 0.3)
-    rows = []
-    for view in range(2):
-        row = parameter_jacobian(state, layout, points, view, sampled.direction_cam[view])
-        offset = pixels[view] - state.intrinsics[view, :2, 2]
-        row[:, layout.slices["focal"]] = (gradient[view] * offset).sum(1, keepdim=True)
-        rows.append(row)
+    channels, energies = [], []
+    for _ in range(2):
+        channels.append(sampled_views(direction_cam=draw(2, count, 3), pixel_gradient=gradient, pixels=pixels))
+        weight = draw(2, size, size).abs() * (draw(2, size, size) > -0.5)
+        energies.append(ConsistencyTerms(draw(2, size, size), draw(2, size, size), weight, *torch.zeros(3)))
+    found = consistency_equations(state, layout, points, channels, energies, texels, 0.3)
     matrix, vector, energy = torch.zeros(layout.size, layout.size).double(), torch.zeros(layout.size).double(), 0.0
-    for k, texel in enumerate(texels.tolist()):
-        i, j = divmod(texel, size)
-        weight, slope, residual = terms.weight[:, i, j], terms.slope[:, i, j], terms.residual[:, i, j]
-        scaled = torch.stack([rows[v][k] * slope[v] for v in range(2)])
-        mean = (weight[:, None] * scaled).sum(0) / weight.sum()
+    for sampled, terms in zip(channels, energies, strict=True):
+        rows = []
         for view in range(2):
-            row = scaled[view] - mean
-            matrix += 0.3 * weight[view] * torch.outer(row, row)
-            vector += 0.3 * weight[view] * residual[view] * row
-            energy += 0.3 * float(weight[view] * residual[view] ** 2)
+            row = parameter_jacobian(state, layout, points, view, sampled.direction_cam[view])
+            if "focal" in layout:
+                offset = pixels[view] - state.intrinsics[view, :2, 2]
+                row[:, layout.slices["focal"]] = (gradient[view] * offset).sum(1, keepdim=True)
+            rows.append(row)
+        for k, texel in enumerate(texels.tolist()):
+            i, j = divmod(texel, size)
+            weight, slope, residual = terms.weight[:, i, j], terms.slope[:, i, j], terms.residual[:, i, j]
+            scaled = torch.stack([rows[v][k] * slope[v] for v in range(2)])
+            mean = (weight[:, None] * scaled).sum(0) / weight.sum().clamp_min(1e-6)
+            for view in range(2):
+                row = scaled[view] - mean
+                matrix += 0.3 * weight[view] * torch.outer(row, row)
+                vector += 0.3 * weight[view] * residual[view] * row
+                energy += 0.3 * float(weight[view] * residual[view] ** 2)
     assert torch.allclose(found.matrix, matrix, rtol=1e-8, atol=1e-8)
     assert torch.allclose(found.gradient, vector, rtol=1e-8, atol=1e-8)
     assert found.energy == pytest.approx(energy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from fitter.optimise.parameters import (
     SurfacePoints,
     parameter_jacobian,
     pixel_jacobian,
+    world_jacobian,
     world_points,
 )
 from fitter.optimise.views import SampledViews
@@ -102,39 +104,76 @@ def consistency_equations(
     state: FaceState,
     layout: Layout,
     points: SurfacePoints,
-    sampled: SampledViews,
-    terms: ConsistencyTerms,
+    sampled: Sequence[SampledViews],
+    terms: Sequence[ConsistencyTerms],
     texels: Tensor,
     per_sample: float,
 ) -> NormalEquations:
-    """Photo-consistency as normal equations of the dense parameters.
+    """Photo-consistency as normal equations of the dense parameters, summed over the channels.
 
     Args:
         state: Where to linearise.
         layout: Free parameters.
         points: The surface samples (K).
-        sampled: What the views see there.
-        terms: The energy at the samples, on their grid.
+        sampled: What the views see there, per channel.
+        terms: The energy at the samples, on their grid, per channel.
         texels: [K] flat grid index of each sample.
         per_sample: Weight of one sample.
     """
-    slope = terms.slope.flatten(1)[:, texels]
-    weight = terms.weight.flatten(1)[:, texels]
-    residual = terms.residual.flatten(1)[:, texels]
+    seen = torch.stack([one.weight.flatten(1)[:, texels] > LEAST_WEIGHT for one in terms])
     # What no view compares says nothing, and there is much of it: the rows are long.
-    used = torch.nonzero((weight > LEAST_WEIGHT).any(0)).flatten()
-    slope, weight, residual, points = slope[:, used], weight[:, used], residual[:, used], points.rows(used)
-    rows = []
-    for view in range(state.view_count):
-        row = parameter_jacobian(state, layout, points, view, sampled.direction_cam[view, used])
-        if "focal" in layout:
-            offset = sampled.pixels[view, used] - state.intrinsics[view, :2, 2]
-            gradient = sampled.pixel_gradient[view, used]
-            row[..., layout.slices["focal"]] = (gradient * offset).sum(-1, keepdim=True)
-        rows.append(row * slope[view][:, None])
-    jacobian = eliminate_texture(torch.stack(rows), weight)
-    keep = weight.flatten() > LEAST_WEIGHT
-    return from_rows(jacobian.flatten(0, 1)[keep], residual.flatten()[keep], weight.flatten()[keep] * per_sample)
+    used = torch.nonzero(seen.any(0).any(0)).flatten()
+    per_view = "camera_pose" in layout or "focal" in layout or state.expression.shape[0] > 1
+    equations = _rows_per_view if per_view else _blocks_per_point
+    total = NormalEquations.zeros(layout.size, state.identity)
+    for one in equations(state, layout, points.rows(used), sampled, terms, texels[used], used):
+        total.add(one, per_sample)
+    return total
+
+
+def _rows_per_view(
+    state: FaceState, layout: Layout, points: SurfacePoints, sampled, terms, texels: Tensor, used: Tensor
+) -> Iterator[NormalEquations]:
+    """One row per view and sample: where cameras or expressions are each view's own."""
+    for channel, one in zip(sampled, terms, strict=True):
+        slope, weight, residual = (part.flatten(1)[:, texels] for part in (one.slope, one.weight, one.residual))
+        rows = []
+        for view in range(state.view_count):
+            row = parameter_jacobian(state, layout, points, view, channel.direction_cam[view, used])
+            if "focal" in layout:
+                offset = channel.pixels[view, used] - state.intrinsics[view, :2, 2]
+                gradient = channel.pixel_gradient[view, used]
+                row[..., layout.slices["focal"]] = (gradient * offset).sum(-1, keepdim=True)
+            rows.append(row * slope[view][:, None])
+        jacobian = eliminate_texture(torch.stack(rows), weight)
+        keep = weight.flatten() > LEAST_WEIGHT
+        yield from_rows(jacobian.flatten(0, 1)[keep], residual.flatten()[keep], weight.flatten()[keep])
+
+
+def _blocks_per_point(
+    state: FaceState, layout: Layout, points: SurfacePoints, sampled, terms, texels: Tensor, used: Tensor
+) -> Iterator[NormalEquations]:
+    """The same where all parameters move one surface: views and channels meet in a small matrix of each point's motion.
+
+    With the point's motion M (3 × P) and a view's derivative d, the sum of w (d M)ᵀ (d M) is Mᵀ (sum of w dᵀ d) M: the
+    long rows are made and multiplied once, not once per view and channel.
+    """
+    matrix, pull, energy = 0.0, 0.0, 0.0
+    for channel, one in zip(sampled, terms, strict=True):
+        slope, weight, residual = (part.flatten(1)[:, texels] for part in (one.slope, one.weight, one.residual))
+        weight = weight * (weight > LEAST_WEIGHT)
+        direction = (channel.direction_cam[:, used] @ state.cam_from_world[:, :3, :3]) * slope[..., None]
+        direction = eliminate_texture(direction, one.weight.flatten(1)[:, texels])
+        weighted = direction * weight[..., None]
+        matrix = matrix + torch.einsum("nki,nkj->kij", weighted, direction)
+        pull = pull + (weighted * residual[..., None]).sum(0)
+        energy += float((weight * residual**2).sum())
+    axes = torch.eye(3, device=pull.device, dtype=pull.dtype).expand(len(used), 3, 3)
+    motion = world_jacobian(state, layout, points, 0, axes)
+    rows = motion.flatten(0, 1)
+    yield NormalEquations(
+        (rows.T @ torch.bmm(matrix, motion).flatten(0, 1)).double(), (rows.T @ pull.flatten()).double(), energy
+    )
 
 
 def prior_equations(layout: Layout, name: str, value: Tensor, centre: Tensor, sigma: float | Tensor) -> NormalEquations:

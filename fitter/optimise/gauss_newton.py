@@ -181,12 +181,9 @@ def _dense_step(
         points = surface_points(model, state, samples.vertices, samples.weights, offsets)
         # Stated for 96 samples a side, whatever the pass: the balance with the priors stays.
         per_sample = setting(stage, "consistency", "weight", 0.5) * (96.0 / samples.resolution) ** 2
-        energy = 0.0
-        for channel, compared_terms in zip(sampled, terms, strict=True):
-            data = consistency_equations(state, layout, points, channel, compared_terms, samples.texel, per_sample)
-            equations.add(data, 1.0)
-            energy += data.energy
-        log.energy("consistency", energy)
+        data = consistency_equations(state, layout, points, sampled, terms, samples.texel, per_sample)
+        equations.add(data, 1.0)
+        log.energy("consistency", data.energy)
         log.residuals["consistency_grey"] = float(terms[0].grey)
         log.residuals["consistency"] = sum(float(one.energy) for one in terms)
     if "landmark" in stage.energies and observation.landmarks is not None and state.view_count:
