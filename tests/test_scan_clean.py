@@ -6,7 +6,9 @@ from collections import deque
 
 import numpy as np
 import pytest
+import trimesh
 
+from fitter.capture.scan import visibility
 from fitter.capture.scan.clean import clean_mesh, merge_vertices
 from fitter.capture.scan.orient import oriented
 from fitter.capture.scan.visibility import visible_triangles
@@ -246,3 +248,32 @@ def test_directions_fill_the_cap_evenly():
     angle = np.degrees(np.arccos(np.clip(frames[:, 2] @ np.array([1.0, 2, 2]) / 3, -1, 1)))
     assert angle[0] == pytest.approx(0, abs=1e-5) and angle.max() == pytest.approx(60)
     assert np.median(angle) == pytest.approx(np.degrees(np.arccos(0.75)), abs=2)
+
+
+def test_leaving_out_tiles_changes_nothing():
+    """Seen from all directions one after another is seen from any of them alone, when every triangle is still wanted."""
+    random = np.random.default_rng(5)
+    vertices, triangles = sphere()
+    vertices = vertices * (1.0 + 0.3 * random.random((len(vertices), 1)))
+    count, size = len(vertices), np.ptp(vertices)
+    # A closed ball in a crumpled one; and one in a box, whose triangles are larger than a tile.
+    box = trimesh.creation.box(extents=np.full(3, 2.0 * size))
+    aside = np.array([3.0 * size, 0.0, 0.0])
+    inner, boxed = 0.6 * vertices + [0.1 * size, 0.0, 0.0], vertices + aside
+    vertices = np.concatenate([vertices, inner, boxed, box.vertices + aside])
+    balls = [triangles + number * count for number in range(3)]
+    triangles = np.concatenate([*balls, np.asarray(box.faces) + 3 * count])
+    frames = visibility._frames(np.array([0.0, 0.2, 1.0]), np.array([0.0, 1.0, 0.0]), 12)
+    points = vertices - vertices.mean(0)
+    extent = 2 * np.linalg.norm(points, axis=1).max()
+
+    def look(chosen):
+        seen = np.zeros(len(triangles), bool)
+        visibility._look(points, triangles, chosen, extent / 512, 512, seen)
+        return seen
+
+    together = look(frames)
+    alone = np.any([look(frames[number : number + 1]) for number in range(len(frames))], axis=0)
+    np.testing.assert_array_equal(together, alone)
+    in_the_box = together[2 * len(balls[0]) : 3 * len(balls[0])]
+    assert 0.1 < together[: len(balls[0])].mean() < 0.9 and not in_the_box.any()
