@@ -77,6 +77,7 @@ def build_scan_target(scan: Scan, model: MorphableModel, alignment: Alignment, *
     if len(triangles) < FEWEST_TRIANGLES:
         found = f"{len(triangles)} visible triangles within {REACH_MM:g} mm of the nose tip that was found"
         raise InputError(scan.path, found, "a face", "Give landmarks on the scan with --landmarks.")
+    # Whether a vertex is on the boundary goes along as a fourth column.
     rows = np.concatenate([scan.vertices, boundary[:, None]], 1)
     kept, triangles = compacted(rows, triangles)
     # What is cut off by the crop or hidden is a boundary too, and one that was there before remains one.

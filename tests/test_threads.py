@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 
@@ -44,3 +46,22 @@ def test_threads_do_not_wait_for_themselves(three_threads):
     """More outer tasks than threads, each with inner ones: they would wait for each other for ever."""
     found = in_threads(lambda outer: sum(in_threads(lambda inner: outer * inner, range(4))), range(9))
     assert found == [6 * outer for outer in range(9)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*")
+def test_a_forked_process_has_threads_of_its_own(three_threads):
+    assert in_threads(str, range(4)) == list("0123")
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if in_threads(str, range(4)) == list("0123") else 1)
+    for _ in range(200):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.05)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("the forked process waits for threads that it does not have")
+    assert os.waitstatus_to_exitcode(status) == 0

@@ -116,13 +116,13 @@ class Shot:
     def picture(self) -> Picture:
         """The figure in its own look."""
         subject = self.subject
+        plain = CLAY if subject.colours is None else self.at_pixels(subject.colours)
         if subject.texture is None or subject.uv is None:
-            return self.painted(CLAY if subject.colours is None else self.at_pixels(subject.colours))
-        colour = (CLAY if subject.colours is None else self.at_pixels(subject.colours)) * self._light
+            return self.painted(plain)
         printed = sample(subject.texture, self.at_pixels(subject.uv))
         seen = self._fragments.triangle_id[0].numpy()[self._mask]
         wears = np.ones(len(seen), bool) if subject.textured is None else subject.textured[seen]
-        return self._averaged(np.where(wears[:, None], printed, colour))
+        return self._averaged(np.where(wears[:, None], printed, plain * self._light))
 
     def painted(self, colours: np.ndarray) -> Picture:
         """The figure in linear RGB colours [P, 3] of its covered pixels (see `at_pixels`), lit."""
