@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fitter.hierarchy.grid import masked_blur
+from fitter.hierarchy.grid import WIDEST_BLUR, masked_blur
 
 PAIR_WEIGHT = 0.25
 """Weight of the second-best view from which on a sample counts in full."""
@@ -82,6 +82,84 @@ def robust_weight(residual: Tensor, scale: float) -> Tensor:
     return (1.0 + (residual / scale) ** 2) ** -2
 
 
+def robust_energy(residual: Tensor, scale: float) -> Tensor:
+    """Geman-McClure energy: the square of small residuals, at most `scale` squared."""
+    ratio = (residual / scale) ** 2
+    return scale**2 * ratio / (1.0 + ratio)
+
+
+def paired_weight(weight: Tensor) -> Tensor:
+    """Weights [N, S, S] under which views are compared, from how well each sees a sample.
+
+    A sample is worth what its second-best view is worth: beside a single good view a grazing one only adds noise.
+    """
+    second = weight.topk(2, dim=0).values[1] if weight.shape[0] > 1 else torch.zeros_like(weight[0])
+    return weight * (second > 0.01).to(weight.dtype) * (second / PAIR_WEIGHT).clamp(max=1.0)
+
+
+def common_scale(values: Tensor, weight: Tensor, mode: str, window: float) -> Tensor:
+    """What brings the views [N, S, S] of a channel to one scale, [N, 1, 1]; `weight` as of `paired_weight`.
+
+    In mode `gain` factors that bring them to one exposure, in units of the common contrast; in mode `lcn` each view's
+    typical contrast.
+    """
+    if mode == "lcn":
+        return typical_contrast(values, weight, window).clamp_min(1e-4)[:, None, None]
+    gain = exposure_gains(values, weight)[:, None, None]
+    common = typical_contrast(values / gain, weight, window).mean().clamp_min(1e-4)
+    return 1.0 / (gain * common)
+
+
+def disagreement(
+    values: Tensor,
+    weight: Tensor,
+    seen: Tensor,
+    scale: Tensor | None,
+    *,
+    mode: str,
+    lowpass: float,
+    window: float,
+    sigma: float,
+    slope: Tensor | None = None,
+    widest: float = WIDEST_BLUR,
+) -> tuple[Tensor, Tensor]:
+    """What each view differs by from the mean of the views, in units of the expected disagreement.
+
+    Args:
+        values: [..., N, S, S] channel of each view.
+        weight: [N, S, S] of `paired_weight`.
+        seen: [N, S, S] 1 where a view sees the sample at all.
+        scale: [N, 1, 1] of `common_scale`; None where a slope is given.
+        mode: As in `consistency_terms`.
+        lowpass: Same.
+        window: Same.
+        sigma: Same.
+        slope: Of another channel of the same photographs, whose scale these values are to have.
+        widest: Width from which on the low-pass is made on a coarser grid, samples.
+
+    Returns:
+        The residual [..., N, S, S], 0 where fewer than two views see, and its derivative with respect to the view's
+        own value before the mean is taken out, broadcastable to it.
+    """
+    both = (weight.sum(0) > 0).to(values.dtype)
+    if mode == "lcn":
+        mean, deviation = local_contrast(values, seen, window)
+        slope = 1.0 / (deviation + 0.35 * scale) if slope is None else slope * sigma
+        normal = (values - mean) * slope
+        difference = normal - _mean_of_views(normal, weight)
+    else:
+        slope = scale if slope is None else slope * sigma
+        normal = values * slope
+        difference = normal - _mean_of_views(normal, weight)
+        difference = difference - masked_blur(difference, weight, lowpass, widest)
+    return difference / sigma * both, slope / sigma
+
+
+def _mean_of_views(values: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean over the views of [..., N, S, S], kept as an axis."""
+    return (values * weight).sum(-3, keepdim=True) / weight.sum(-3, keepdim=True).clamp_min(1e-6)
+
+
 def consistency_terms(
     values: Tensor,
     weight: Tensor,
@@ -108,35 +186,23 @@ def consistency_terms(
             contrast are found once, and channels of equal noise then count by their own texture.
     """
     seen = (weight > 0).to(values.dtype)
-    # A sample is worth what its second-best view is worth: beside a single good view a grazing one only adds noise.
-    second = weight.topk(2, dim=0).values[1] if weight.shape[0] > 1 else torch.zeros_like(weight[0])
-    both = (second > 0.01).to(values.dtype)
-    weight = weight * both * (second / PAIR_WEIGHT).clamp(max=1.0)
-    unit = sigma
-    if mode == "lcn":
-        contrast = typical_contrast(values, weight, window).clamp_min(1e-4)[:, None, None]
-        mean, deviation = local_contrast(values, seen, window)
-        deviation = deviation + 0.35 * contrast
-        slope = 1.0 / deviation if beside is None else beside.slope * unit
-        normal = (values - mean) * slope
-        deviation_from_mean = normal - weighted_mean(normal, weight)
-    else:
-        # Views of different exposure are brought to one exposure, then stated in units of the common contrast.
-        if beside is None:
-            gain = exposure_gains(values, weight)[:, None, None]
-            common = typical_contrast(values / gain, weight, window).mean().clamp_min(1e-4)
-            slope = torch.ones_like(values) / (gain * common)
-        else:
-            slope = beside.slope * unit
-        normal = values * slope
-        deviation_from_mean = normal - weighted_mean(normal, weight)
-        deviation_from_mean = deviation_from_mean - masked_blur(deviation_from_mean, weight, lowpass)
-    residual = deviation_from_mean / unit * both
-    slope = slope / unit
+    weight = paired_weight(weight)
+    # Exposure and contrast are found once per photograph.
+    scale = common_scale(values, weight, mode, window) if beside is None else None
+    residual, slope = disagreement(
+        values,
+        weight,
+        seen,
+        scale,
+        mode=mode,
+        lowpass=lowpass,
+        window=window,
+        sigma=sigma,
+        slope=None if beside is None else beside.slope,
+    )
+    slope = slope.expand_as(residual)
     robust_weights = weight * robust_weight(residual, robust)
-    ratio = (residual / robust) ** 2
-    total = weight.sum().clamp_min(1e-6)
-    energy = (weight * (robust**2 * ratio / (1.0 + ratio))).sum() / total
+    energy = (weight * robust_energy(residual, robust)).sum() / weight.sum().clamp_min(1e-6)
     grey = ((robust_weights * (residual / slope) ** 2).sum() / robust_weights.sum().clamp_min(1e-6)).sqrt()
     variance = (robust_weights * residual**2).sum() / robust_weights.sum().clamp_min(1e-6)
     return ConsistencyTerms(residual, slope, robust_weights, energy, variance, grey)

@@ -131,6 +131,10 @@ def laplacian(grid: Tensor) -> Tensor:
     return out
 
 
+WIDEST_BLUR = 5.0
+"""Texels: wider blurs are made on a coarser grid."""
+
+
 def gaussian_blur(grid: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of [..., R, R] with zero borders (normalise by the blur of the mask)."""
     radius = max(1, int(3.0 * sigma + 0.5))
@@ -143,11 +147,14 @@ def gaussian_blur(grid: Tensor, sigma: float) -> Tensor:
     return flat.reshape(grid.shape)
 
 
-def masked_blur(grid: Tensor, weight: Tensor, sigma: float) -> Tensor:
-    """Blur of `grid` under `weight`: each value is the weighted mean of its neighbourhood."""
-    # At large sigma a coarser grid holds the same signal: blur there, and interpolate back.
+def masked_blur(grid: Tensor, weight: Tensor, sigma: float, widest: float = WIDEST_BLUR) -> Tensor:
+    """Blur of `grid` under `weight`: each value is the weighted mean of its neighbourhood.
+
+    At large sigma a coarser grid holds the same signal: what is wider than `widest` texels is blurred there, and
+    interpolated back.
+    """
     factor = 1
-    while sigma / factor > 5.0 and grid.shape[-1] % (2 * factor) == 0 and grid.shape[-1] // (2 * factor) >= 16:
+    while sigma / factor > widest and grid.shape[-1] % (2 * factor) == 0 and grid.shape[-1] // (2 * factor) >= 16:
         factor *= 2
     # One weight may stand for several grids: it is blurred once, in its own shape.
     numerator, denominator = (gaussian_blur(_shrunk(one, factor), sigma / factor) for one in (grid * weight, weight))

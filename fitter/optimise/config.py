@@ -55,7 +55,9 @@ class Stage:
     """One stage: what is free, which energies with which settings, which solver, how long."""
 
     name: str
-    solver: Literal["initialise", "gauss_newton", "adam", "closed_form", "focal_search", "mean_of_views", "ray_cast"]
+    solver: Literal[
+        "initialise", "gauss_newton", "adam", "closed_form", "focal_search", "mean_of_views", "ray_cast", "depth_sweep"
+    ]
     free: tuple[Free, ...] = ()
     energies: dict[str, dict[str, Any]] = field(default_factory=dict)
     """name -> settings; `weight` is one of them, the rest are the energy's own."""

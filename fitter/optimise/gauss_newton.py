@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from fitter.camera import transform_points
-from fitter.energies.channel import GREY, discriminant_channels, highlight_trust
-from fitter.energies.consistency import ConsistencyTerms, consistency_terms
+from fitter.energies.consistency import ConsistencyTerms
 from fitter.hierarchy.dense import DenseSurface, dense_samples, dense_surface
 from fitter.hierarchy.face import FaceState, deformation_offsets, m1_vertices
 from fitter.hierarchy.grid import GridSampling
 from fitter.hierarchy.samples import SurfaceSamples, surface_samples
 from fitter.kernels.surface import vertex_normals
+from fitter.optimise.comparison import Compared, compare_views, compared_at, noise_of
 from fitter.optimise.config import Pass, Stage
 from fitter.optimise.dense_terms import (
     NormalEquations,
@@ -25,6 +24,7 @@ from fitter.optimise.dense_terms import (
     prior_equations,
     solve_step,
 )
+from fitter.optimise.map_settings import map_weights, tangent_projector
 from fitter.optimise.map_solver import (
     MAP_BORDER,
     BlockField,
@@ -37,7 +37,6 @@ from fitter.optimise.map_solver import (
     roughness,
     softened,
 )
-from fitter.optimise.observation import Signal
 from fitter.optimise.parameters import (
     DENSE,
     Layout,
@@ -48,7 +47,7 @@ from fitter.optimise.parameters import (
 )
 from fitter.optimise.problem import Problem, StageLog, frontal_cosine, landmark_embedding, setting
 from fitter.optimise.scan_energies import SCAN_SETTINGS, add_scan_equations, deformation_data
-from fitter.optimise.views import SampledViews, SurfaceGeometry, sample_views, sampled_colours, surface_geometry
+from fitter.optimise.views import SurfaceGeometry, sample_views, surface_geometry
 
 SETTINGS: dict[str, frozenset[str]] = {
     "consistency": frozenset({"weight", "map_weight", "mode", "channel", "lowpass", "window", "sigma", "robust"}),
@@ -59,11 +58,6 @@ SETTINGS: dict[str, frozenset[str]] = {
     "smoothness": frozenset({"bilaplacian", "laplacian", "magnitude", "tangential", "step_mm", "noise", "roughness"}),
 } | SCAN_SETTINGS
 """Energies that Gauss-Newton can minimise, with their settings."""
-
-LEAST_VARIANCE = 0.05
-"""Of the residual, in squares of the expected disagreement: no photographs agree better than that."""
-REFERENCE_SAMPLES = 192
-"""Sampling at which the widths of the consistency filters are stated."""
 
 
 def landmark_points(problem: Problem, state: FaceState) -> SurfacePoints:
@@ -91,71 +85,6 @@ def landmark_weights(problem: Problem, state: FaceState, jaw: float) -> Tensor:
             weight[:17] = jaw * (frontal_cosine(state, view) > 0.93)
         weights.append(weight)
     return torch.stack(weights) * problem.observation.landmark_confidence
-
-
-@dataclass(frozen=True)
-class Compared:
-    """What a pass compares."""
-
-    signals: tuple[Signal, ...]
-    """The channels of every view."""
-    trust: Tensor | None
-    """[N, S, S] in [0, 1]: low in highlights; None where all is compared alike."""
-
-
-def compared_channels(
-    problem: Problem, state: FaceState, stage: Stage, samples: SurfaceSamples, image: int
-) -> tuple[Tensor, Tensor | None]:
-    """The mixtures [C, 3] of red, green and blue that a stage compares, and which of its samples to trust [N, S, S].
-
-    Args:
-        problem: Its photographs, and the channels where they are decided already.
-        state: Where the surface is.
-        stage: Its settings.
-        samples: Surface samples.
-        image: Level of the photographs, px.
-    """
-    if problem.channels is not None:
-        return problem.channels, None
-    wanted = setting(stage, "consistency", "channel", "best")
-    if wanted == "grey":
-        return state.identity.new_tensor(GREY)[None], None
-    geometry = surface_geometry(problem.model, state, problem.topology)
-    seen, weight = sampled_colours(state, problem.observation, samples, geometry, problem.topology, image)
-    colours = samples.to_grid(seen.transpose(0, 1)).permute(2, 3, 0, 1)
-    weight = samples.to_grid(weight.T).permute(2, 0, 1)
-    width = ("window", 8.0) if setting(stage, "consistency", "mode", "gain") == "lcn" else ("lowpass", 16.0)
-    lowpass = setting(stage, "consistency", *width) * samples.resolution / REFERENCE_SAMPLES
-    channels = discriminant_channels(colours, weight, lowpass)
-    return (channels[:1] if wanted == "single" else channels), highlight_trust(colours, weight)
-
-
-def compare_views(
-    stage: Stage, samples: SurfaceSamples, sampled: Sequence[SampledViews], trust: Tensor | None, progress: float
-) -> list[ConsistencyTerms]:
-    """Photo-consistency at the samples, channel by channel, with the stage's settings as they are after a share
-    `progress` of its steps."""
-    factor = samples.resolution / REFERENCE_SAMPLES
-    weight = samples.to_grid(sampled[0].weight.T).permute(2, 0, 1)
-    if trust is not None:
-        # Found on a coarser grid where the samples are dense.
-        side = (samples.resolution, samples.resolution)
-        weight = weight * (trust if trust.shape[1:] == side else interpolate(trust[None], side, mode="bilinear")[0])
-    found: list[ConsistencyTerms] = []
-    for channel in sampled:
-        values = samples.to_grid(channel.signal.T).permute(2, 0, 1)
-        terms = consistency_terms(
-            values,
-            weight,
-            mode=setting(stage, "consistency", "mode", "gain"),
-            lowpass=setting(stage, "consistency", "lowpass", 16.0, progress) * factor,
-            window=setting(stage, "consistency", "window", 8.0, progress) * factor,
-            sigma=setting(stage, "consistency", "sigma", 0.3, progress),
-            robust=setting(stage, "consistency", "robust", 3.0, progress),
-            beside=found[0] if found else None,
-        )
-        found.append(terms)
-    return found
 
 
 def _dense_step(
@@ -230,37 +159,10 @@ def _add_priors(
         log.energy(energy, weight * prior.energy)
 
 
-def _map_weights(stage: Stage, resolution: int, reference: int, progress: float = 1.0) -> MapWeights:
-    """The stage's regularisation, stated for a map of `reference` texels a side.
-
-    A smooth field sampled n times finer has a Laplacian n² times smaller at n² times as many nodes.
-    """
-    factor = resolution / reference
-
-    def weight(name: str, default: float) -> float:
-        return setting(stage, "smoothness", name, default, progress)
-
-    return MapWeights(
-        bilaplacian=weight("bilaplacian", 0.01) * factor**2,
-        laplacian=weight("laplacian", 0.01),
-        magnitude=weight("magnitude", 0.001) / factor**2,
-        tangential=weight("tangential", 0.01) / factor**2,
-    )
-
-
 def _noise_weight(problem: Problem, stage: Stage, resolution: int, reference: int) -> float:
     """Bilaplacian that a scan's noise asks for: noise on vertices a distance e apart has a spectrum of σ² e²."""
     spectrum = (problem.scan.noise_mm * problem.scan.edge_mm) ** 2
     return setting(stage, "smoothness", "noise", 0.0) * spectrum * (resolution / reference) ** 2
-
-
-def _tangent_projector(problem: Problem, state: FaceState, geometry: SurfaceGeometry) -> Tensor:
-    """[3, 3, R, R] projector onto the tangent plane at each texel of the deformation map, model axes."""
-    samples = surface_samples(problem.model, state.deformation.shape[-1])
-    normals = torch.nn.functional.normalize(samples.interpolate(geometry.normals), dim=-1)
-    normals = normals @ state.world_from_model[:3, :3]
-    identity = torch.eye(3, device=normals.device, dtype=normals.dtype)
-    return samples.to_grid(identity - normals[:, :, None] * normals[:, None, :]).permute(2, 3, 0, 1)
 
 
 def _deformation_step(
@@ -290,12 +192,12 @@ def _deformation_step(
         _log_consistency(log, terms)
     if not data:
         return state
-    weights = _map_weights(stage, resolution, 64, progress)
+    weights = map_weights(stage, resolution, 64, progress)
     if samples is not None:
         weights = _softened(weights, stage, state.deformation, terms, 64, log)
     if problem.scan is not None:
         weights = replace(weights, bilaplacian=weights.bilaplacian + _noise_weight(problem, stage, resolution, 64))
-    step = map_step(state.deformation, data, weights, _tangent_projector(problem, state, geometry[0]))
+    step = map_step(state.deformation, data, weights, tangent_projector(problem, state, geometry[0]))
     step = clamp_step(step, setting(stage, "smoothness", "step_mm", 3.0)) * fade_border(resolution, MAP_BORDER, step)
     log.residuals["map_step_mm"] = float(step.norm(dim=0).mean())
     return replace(state, deformation=state.deformation + step)
@@ -331,22 +233,12 @@ def _displacement_step(
         displacement_blocks(state, channel, directions, one, samples.texel, per_sample)
         for channel, one in zip(sampled, terms, strict=True)
     ]
-    weights = _softened(_map_weights(stage, resolution, 256), stage, state.displacement[None], terms, 256, log)
+    weights = _softened(map_weights(stage, resolution, 256), stage, state.displacement[None], terms, 256, log)
     step = map_step(state.displacement[None], [(BlockField.sum_of(blocks), sampling)], weights)
     step = clamp_step(step, setting(stage, "smoothness", "step_mm", 0.5)) * fade_border(resolution, MAP_BORDER, step)
     _log_consistency(log, terms)
     log.residuals["map_step_mm"] = float(step.norm(dim=0).mean())
     return replace(state, displacement=state.displacement + step[0])
-
-
-def noise_of(terms: Sequence[ConsistencyTerms]) -> float:
-    """What the maps' data are divided by, so that photographs with noise are smoothed more than clean ones.
-
-    Of the first channel; the others were scaled to disagree as much.
-
-    Early on, texture that is not yet in place counts as noise too: the maps then begin stiff and become free.
-    """
-    return max(float(terms[0].variance), LEAST_VARIANCE)
 
 
 def _softened(
@@ -384,11 +276,7 @@ def run_gauss_newton(problem: Problem, state: FaceState, stage: Stage) -> tuple[
         samples = surface_samples(problem.model, now.samples) if wants_views else None
         compared = Compared((), None)
         if samples is not None:
-            coarse = surface_samples(problem.model, min(now.samples, REFERENCE_SAMPLES))
-            channels, trust = compared_channels(problem, state, stage, coarse, now.image)
-            compared = Compared(problem.observation.signals(now.image, channels), trust)
-            best = dict(zip(("red", "green", "blue"), channels[0].tolist(), strict=True))
-            log.residuals |= {f"channel_{colour}": value for colour, value in best.items()}
+            compared = compared_at(problem, state, stage, now, log)
         fine = None
         if "displacement" in stage.free and wants_views:
             dense = dense or dense_surface(problem.model, problem.configuration.maps.dense_levels)

@@ -14,6 +14,7 @@ from fitter.errors import InputError
 from fitter.hierarchy.face import FaceState
 from fitter.optimise.adam import StageContext, run_adam_stage
 from fitter.optimise.config import Configuration, Stage
+from fitter.optimise.depth_sweep import SWEEP_SETTINGS, run_depth_sweep
 from fitter.optimise.gauss_newton import SETTINGS, run_gauss_newton
 from fitter.optimise.lighting_stage import solve_lighting_and_albedo
 from fitter.optimise.mean_of_views import run_mean_of_views
@@ -25,9 +26,14 @@ from fitter.optimise.start import run_focal_search, run_initialise
 
 CHOICES = {"mode": ("gain", "lcn"), "channel": ("best", "single", "grey"), "around": ("zero", "start")}
 """Settings of Gauss-Newton energies that are words; all others are numbers."""
-DIVISORS = {"sigma", "sigma_mm", "robust", "gate"}
+DIVISORS = {"sigma", "sigma_mm", "robust", "gate", "lowpass", "window", "step_mm", "patch"}
 """Numbers that must not be zero."""
-KNOWN_SETTINGS = {"gauss_newton": SETTINGS, "focal_search": SETTINGS, "ray_cast": RAY_SETTINGS}
+KNOWN_SETTINGS = {
+    "gauss_newton": SETTINGS,
+    "focal_search": SETTINGS,
+    "depth_sweep": SWEEP_SETTINGS,
+    "ray_cast": RAY_SETTINGS,
+}
 """Energies and their settings, of the solvers that are not Adam."""
 VIEWS = {"none": (0, 0), "one": (1, 1), "several": (2, math.inf), "some": (1, math.inf), "any": (0, math.inf)}
 """Least and most views of the sessions that a stage is meant for."""
@@ -133,6 +139,7 @@ SOLVERS: dict[str, Callable[[Problem, FaceState, Stage], tuple[FaceState, StageL
     "adam": run_adam,
     "mean_of_views": run_mean,
     "ray_cast": run_ray_cast,
+    "depth_sweep": run_depth_sweep,
 }
 
 

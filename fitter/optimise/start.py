@@ -9,8 +9,9 @@ import torch
 
 from fitter.hierarchy.face import FaceState
 from fitter.hierarchy.samples import surface_samples
+from fitter.optimise.comparison import compared_channels
 from fitter.optimise.config import Pass, Stage
-from fitter.optimise.gauss_newton import compared_channels, run_gauss_newton
+from fitter.optimise.gauss_newton import run_gauss_newton
 from fitter.optimise.initialise import pose_from_landmarks, procrustes, triangulate
 from fitter.optimise.problem import Problem, StageLog, landmark_embedding
 

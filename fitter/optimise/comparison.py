@@ -1,0 +1,117 @@
+"""What the views show of the surface, made comparable: mixtures of their colours, and their differences at the samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from fitter.energies.channel import GREY, discriminant_channels, highlight_trust
+from fitter.energies.consistency import ConsistencyTerms, consistency_terms
+from fitter.hierarchy.face import FaceState
+from fitter.hierarchy.samples import SurfaceSamples, surface_samples
+from fitter.optimise.config import Pass, Stage
+from fitter.optimise.observation import Signal
+from fitter.optimise.problem import Problem, StageLog, setting
+from fitter.optimise.views import SampledViews, sampled_colours, surface_geometry
+
+LEAST_VARIANCE = 0.05
+"""Of the residual, in squares of the expected disagreement: no photographs agree better than that."""
+REFERENCE_SAMPLES = 192
+"""Sampling at which the widths of the consistency filters are stated."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a pass compares."""
+
+    signals: tuple[Signal, ...]
+    """The channels of every view."""
+    trust: Tensor | None
+    """[N, S, S] in [0, 1]: low in highlights; None where all is compared alike."""
+
+
+def compared_channels(
+    problem: Problem, state: FaceState, stage: Stage, samples: SurfaceSamples, image: int
+) -> tuple[Tensor, Tensor | None]:
+    """The mixtures [C, 3] of red, green and blue that a stage compares, and which of its samples to trust [N, S, S].
+
+    Args:
+        problem: Its photographs, and the channels where they are decided already.
+        state: Where the surface is.
+        stage: Its settings.
+        samples: Surface samples.
+        image: Level of the photographs, px.
+    """
+    if problem.channels is not None:
+        return problem.channels, None
+    wanted = setting(stage, "consistency", "channel", "best")
+    if wanted == "grey":
+        return state.identity.new_tensor(GREY)[None], None
+    geometry = surface_geometry(problem.model, state, problem.topology)
+    seen, weight = sampled_colours(state, problem.observation, samples, geometry, problem.topology, image)
+    colours = samples.to_grid(seen.transpose(0, 1)).permute(2, 3, 0, 1)
+    weight = samples.to_grid(weight.T).permute(2, 0, 1)
+    width = ("window", 8.0) if setting(stage, "consistency", "mode", "gain") == "lcn" else ("lowpass", 16.0)
+    lowpass = setting(stage, "consistency", *width) * samples.resolution / REFERENCE_SAMPLES
+    channels = discriminant_channels(colours, weight, lowpass)
+    return (channels[:1] if wanted == "single" else channels), highlight_trust(colours, weight)
+
+
+def compare_views(
+    stage: Stage, samples: SurfaceSamples, sampled: Sequence[SampledViews], trust: Tensor | None, progress: float
+) -> list[ConsistencyTerms]:
+    """Photo-consistency at the samples, channel by channel, with the stage's settings as they are after a share
+    `progress` of its steps."""
+    weight = trusted_weight(samples, sampled[0].weight, trust)
+    filters = comparison_filters(stage, samples, progress)
+    robust = setting(stage, "consistency", "robust", 3.0, progress)
+    found: list[ConsistencyTerms] = []
+    for channel in sampled:
+        values = samples.to_grid(channel.signal.T).permute(2, 0, 1)
+        beside = found[0] if found else None
+        found.append(consistency_terms(values, weight, **filters, robust=robust, beside=beside))
+    return found
+
+
+def trusted_weight(samples: SurfaceSamples, weight: Tensor, trust: Tensor | None) -> Tensor:
+    """How well each view sees [N, K], spread over the grid [N, S, S], less where highlights are not to be trusted."""
+    spread = samples.to_grid(weight.T).permute(2, 0, 1)
+    if trust is None:
+        return spread
+    # Found on a coarser grid where the samples are dense.
+    side = (samples.resolution, samples.resolution)
+    return spread * (trust if trust.shape[1:] == side else interpolate(trust[None], side, mode="bilinear")[0])
+
+
+def comparison_filters(stage: Stage, samples: SurfaceSamples, progress: float) -> dict[str, Any]:
+    """The stage's filters for `consistency_terms`, in samples, as they are after a share `progress` of its steps."""
+    factor = samples.resolution / REFERENCE_SAMPLES
+    return {
+        "mode": setting(stage, "consistency", "mode", "gain"),
+        "lowpass": setting(stage, "consistency", "lowpass", 16.0, progress) * factor,
+        "window": setting(stage, "consistency", "window", 8.0, progress) * factor,
+        "sigma": setting(stage, "consistency", "sigma", 0.3, progress),
+    }
+
+
+def noise_of(terms: Sequence[ConsistencyTerms]) -> float:
+    """What the maps' data are divided by, so that photographs with noise are smoothed more than clean ones.
+
+    Of the first channel; the others were scaled to disagree as much.
+
+    Early on, texture that is not yet in place counts as noise too: the maps then begin stiff and become free.
+    """
+    return max(float(terms[0].variance), LEAST_VARIANCE)
+
+
+def compared_at(problem: Problem, state: FaceState, stage: Stage, now: Pass, log: StageLog) -> Compared:
+    """What a pass compares, on its level of the photographs; the first mixture is logged."""
+    coarse = surface_samples(problem.model, min(now.samples, REFERENCE_SAMPLES))
+    channels, trust = compared_channels(problem, state, stage, coarse, now.image)
+    best = dict(zip(("red", "green", "blue"), channels[0].tolist(), strict=True))
+    log.residuals |= {f"channel_{colour}": value for colour, value in best.items()}
+    return Compared(problem.observation.signals(now.image, channels), trust)

@@ -1,0 +1,93 @@
+"""Depth sweeps on a known face: a dent is taken out, and what the cost of a depth is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fitter.energies.consistency import common_scale, consistency_terms, disagreement, paired_weight, robust_energy
+from fitter.fit import FitOptions, build_problem
+from fitter.hierarchy.face import m1_vertices
+from fitter.optimise.config import load_configuration
+from fitter.optimise.depth_sweep import run_depth_sweep
+from fitter.optimise.run import run_stages
+from tests.recovery_scene import KnownFace, known_face, surface_error
+
+DENT_MM, WIDTH = 4.0, 0.025
+"""Depth of the dent, and its radius as a share of the atlas."""
+
+
+@pytest.fixture(scope="module")
+def face(open_model) -> KnownFace:
+    return known_face(open_model)
+
+
+@pytest.fixture(scope="module")
+def dented(face, open_model):
+    """The problem; the true face but for a dent under the lower lip; and which of the face's vertices are in it."""
+    preset = load_configuration("session")
+    stage = next(stage for stage in preset.stages if stage.name == "m1")
+    stage = replace(stage, passes=(replace(stage.passes[0], image=320, steps=3),))
+    problem, state = build_problem(face.session, open_model, preset, FitOptions())
+    state = replace(state, **{name: getattr(face.state, name) for name in ("identity", "world_from_model")})
+    # Below the middle of the lower lip, halfway to the chin.
+    spot = torch.cat([open_model.landmarks(open_model.mean)[[57]], open_model.landmarks(open_model.mean)[[8]]]).mean(0)
+    nearest = (open_model.mean - spot).norm(dim=1).argmin()
+    uv = open_model.atlas_uv[nearest]
+    centre = (torch.arange(64) + 0.5) / 64
+    bump = torch.exp(-0.5 * ((centre[:, None] - uv[1]) ** 2 + (centre[None] - uv[0]) ** 2) / WIDTH**2)
+    deformation = face.state.deformation.clone()
+    deformation[2] -= DENT_MM * bump
+    inside = ((open_model.atlas_uv - uv).norm(dim=1) < WIDTH)[open_model.regions["face"]].numpy()
+    assert inside.sum() > 10
+    return problem, replace(state, deformation=deformation), stage, inside
+
+
+def test_a_dent_is_left(face, dented, open_model):
+    """Three sweeps take most of it out, and leave the rest of the face alone."""
+    problem, state, stage, inside = dented
+
+    def error(found) -> np.ndarray:
+        return surface_error(open_model, face.vertices, m1_vertices(open_model, found))
+
+    before = error(state)
+    assert np.median(before[inside]) > 2.0 and np.median(before) < 0.01
+    swept, log = run_depth_sweep(problem, state, stage)
+    after = error(swept)
+    assert np.median(after[inside]) < 0.2
+    assert np.median(after) < 0.12
+    assert log.steps == 3 and log.residuals["depth_found"] > 0.5
+
+
+def test_one_view_has_nothing_to_compare(face, dented, open_model):
+    problem, _, stage, _ = dented
+    session = replace(face.session, views=face.session.views[:1])
+    alone, state = build_problem(session, open_model, replace(problem.configuration, stages=(stage,)), FitOptions())
+    same, log = run_depth_sweep(alone, state, stage)
+    assert same is state and log.steps == 0 and "one view" in log.note
+    assert run_stages(alone, state)[1] == []
+
+
+@pytest.mark.parametrize("mode", ["gain", "lcn"])
+def test_many_depths_at_once_are_each_alone(mode):
+    """The disagreement of a stack of values is that of each, and its energy the one of `consistency_terms`."""
+    random = torch.Generator().manual_seed(5)
+    stack = 0.4 + 0.1 * torch.randn(4, 3, 40, 40, generator=random, dtype=torch.float64)
+    weight = torch.rand(3, 40, 40, generator=random, dtype=torch.float64)
+    weight[:, :6] = 0.0
+    filters = {"mode": mode, "lowpass": 3.0, "window": 4.0, "sigma": 0.3}
+    paired, seen = paired_weight(weight), (weight > 0).double()
+    scale = common_scale(stack[1], paired, mode, 4.0)
+    together, _ = disagreement(stack, paired, seen, scale, **filters)
+    for values, residual in zip(stack, together, strict=True):
+        alone, _ = disagreement(values, paired, seen, scale, **filters)
+        assert torch.allclose(residual, alone, atol=1e-12)
+    terms = consistency_terms(stack[1], weight, robust=4.0, **filters)
+    assert torch.allclose(terms.residual, together[1], atol=1e-12)
+    energy = (paired * robust_energy(together[1], 4.0)).sum() / paired.sum()
+    assert float(terms.energy) == pytest.approx(float(energy))
+    # Where one view sees, or none, there is nothing to disagree with.
+    assert float(together[..., :6, :].abs().max()) == 0.0
