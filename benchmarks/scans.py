@@ -112,7 +112,10 @@ def skin_distances(
 
 
 def held_out_landmarks(scan: Path, file: Path, model: MorphableModel, configuration: Configuration) -> list[dict]:
-    """Five fits with every fifth inner landmark (ten of them) held out; errors of those ten and the residual."""
+    """Five fits with every fifth inner landmark (ten of them) held out; errors of those ten and the residual.
+
+    Errors of the landmarks where the fit expects the same person to set them, and of the model's own.
+    """
     session = load_scan_session(scan, landmarks=file)
     inner = session.scan.landmarks.indices >= 17
     numbers, points = session.scan.landmarks.indices[inner], session.scan.landmarks.points[inner]
@@ -123,8 +126,10 @@ def held_out_landmarks(scan: Path, file: Path, model: MorphableModel, configurat
         marks = ScanLandmarks(points[given], numbers[given], file.name)
         result, _ = fitted(replace(session, scan=replace(session.scan, landmarks=marks)), model, configuration)
         embedding = model.landmarks_as_set_by(people=True)
-        at = embedding(torch.from_numpy(result.vertices_m1).float()).double().numpy()[numbers[out]]
-        errors = np.linalg.norm(at - points[out], axis=1)
+        plain = embedding(torch.from_numpy(result.vertices_m1).float()).double().numpy()
+        errors, without = (
+            np.linalg.norm(at[numbers[out]] - points[out], axis=1) for at in (result.scan.as_marked, plain)
+        )
         rows.append(
             {
                 "held_out": numbers[out].tolist(),
@@ -132,6 +137,7 @@ def held_out_landmarks(scan: Path, file: Path, model: MorphableModel, configurat
                 "mean_mm": round(float(errors.mean()), 3),
                 "m1_median_mm": levels(result)["M1"]["skin"]["median_mm"],
                 "errors_mm": np.round(errors, 3).tolist(),
+                "errors_of_the_models_own_mm": np.round(without, 3).tolist(),
             }
         )
     return rows
@@ -241,7 +247,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.landmarks:
         held_out = held_out_landmarks(options.scans[0], options.landmarks, model, configuration)
         record["held_out_landmarks"] = held_out
-        record["held_out_median_mm"] = round(float(np.median(np.concatenate([row["errors_mm"] for row in held_out]))), 3)
+        for name, of in (("held_out_median_mm", "errors_mm"), ("held_out_own_median_mm", "errors_of_the_models_own_mm")):
+            record[name] = round(float(np.median(np.concatenate([row[of] for row in held_out]))), 3)
     with tempfile.TemporaryDirectory() as folder:
         record["command"] = {"scan": options.scans[0].name, **whole_command(options.scans[0], Path(folder) / "fit")}
     if options.large:

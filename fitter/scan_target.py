@@ -100,6 +100,7 @@ def build_scan_target(scan: Scan, model: MorphableModel, alignment: Alignment, *
         landmarks=torch.from_numpy(landmarks.points).float().to(device),
         landmark_indices=numbers,
         landmark_embedding=embedding,
+        marked=landmarks.marked,
         world_from_model=torch.from_numpy(np.asarray(pose)).float().to(device),
         alignment={
             "method": alignment.method,

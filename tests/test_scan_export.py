@@ -63,6 +63,7 @@ def with_scan(result, *, photographs: bool = False, **changes):
         alignment={"method": "search", "score": 0.21, "runner_up": 0.44, "certain": True, "warnings": []},
         residuals={level: {"all": found, "skin": found} for level, found in numbers.items()},
         landmark_mm=None,
+        as_marked=None,
         flipped_triangles=0,
         counted_triangles=400,
         noise_mm=0.05,

@@ -186,14 +186,20 @@ def coefficient_record(result: FitResult) -> dict[str, Any]:
 
 
 def landmark_record(result: FitResult) -> dict[str, Any]:
-    """The content of landmarks3d.json: iBUG-68 points of M0 and M1 (session units), for alignment and comparison."""
+    """The content of landmarks3d.json: iBUG-68 points of M0 and M1 (session units), for alignment and comparison.
+
+    With a scan that has landmarks also `m1_as_marked`: where whoever set those would set all of them on M1.
+    """
     embedding = result.model.landmarks
     indices, weights = embedding.vertices.cpu().numpy(), embedding.weights.cpu().numpy().astype(np.float64)
 
     def on(vertices: np.ndarray) -> np.ndarray:
         return (vertices[indices] * weights[..., None]).sum(1) / result.mm_per_unit
 
-    return {"scheme": "ibug68", "unit": unit_name(result), "m0": on(result.vertices_m0), "m1": on(result.vertices_m1)}
+    record = {"scheme": "ibug68", "unit": unit_name(result), "m0": on(result.vertices_m0), "m1": on(result.vertices_m1)}
+    if result.scan is not None and result.scan.as_marked is not None:
+        record["m1_as_marked"] = result.scan.as_marked / result.mm_per_unit
+    return record
 
 
 def timing_record(result: FitResult, writing_seconds: float) -> dict[str, Any]:

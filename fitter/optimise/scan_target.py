@@ -49,6 +49,8 @@ class ScanTarget:
     edge_mm: float
     """Median edge length."""
     queries: MeshQueries
+    marked: bool = True
+    """Whether people set the landmarks on the scan, and no detector in photographs."""
     _face: list[MeshQueries] = field(default_factory=list, repr=False)
 
     def face_at(self, vertices: Tensor, triangles: Tensor, *, afresh: bool) -> MeshQueries:

@@ -18,6 +18,7 @@ from fitter.optimise.problem import Problem
 from fitter.optimise.ray_displacement import MeasuredDisplacement, measure_stage
 from fitter.optimise.scan_energies import has_landmarks
 from fitter.optimise.scan_terms import usable_vertices
+from fitter.result.marking_habit import FIRST_INNER, points_as_marked
 from fitter.result.types import LevelResiduals, ScanOutcome
 
 RADIUS_MM = 80.0
@@ -98,6 +99,7 @@ def scan_outcome(problem: Problem, state: FaceState, alignment: dict, seed: int)
         alignment=alignment,
         residuals=residuals,
         landmark_mm=_landmark_errors(problem, levels) if has_landmarks(problem) else None,
+        as_marked=_as_marked(problem, state, levels["M1"]) if has_landmarks(problem) else None,
         flipped_triangles=flipped,
         counted_triangles=counted,
         noise_mm=target.noise_mm,
@@ -156,12 +158,23 @@ def _landmark_errors(problem: Problem, levels: dict[str, _Level]) -> dict[str, n
     Without the jaw line, which has no fixed place on the skin.
     """
     target = problem.scan
-    inner = target.landmark_indices >= 17
+    inner = target.landmark_indices >= FIRST_INNER
     found = {}
     for name in ("M0", "M1"):
         at = target.landmark_embedding(levels[name].vertices)[inner]
         found[name] = (at - target.landmarks[inner]).norm(dim=-1).double().cpu().numpy()
     return found
+
+
+def _as_marked(problem: Problem, state: FaceState, level: _Level) -> np.ndarray:
+    """[68, 3] world mm: landmarks of M1 where whoever set the scan's would set them."""
+    target, model = problem.scan, problem.model
+    inner = target.landmark_indices >= FIRST_INNER
+    skin = model.triangles[model.regions["skin"][model.triangles].all(-1)]
+    embedding = model.landmarks_as_set_by(people=target.marked)
+    numbers, points = target.landmark_indices[inner], target.landmarks[inner]
+    found = points_as_marked(embedding, level.vertices, skin, state.world_from_model, points, numbers)
+    return found.double().cpu().numpy()
 
 
 def flipped_triangles(model: MorphableModel, before: Tensor, after: Tensor) -> tuple[int, int]:

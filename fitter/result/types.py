@@ -99,6 +99,8 @@ class ScanOutcome:
     """Level (M0, M1, M2) -> `all` and `skin` (without eye apertures, nostrils, inside of the mouth)."""
     landmark_mm: dict[str, np.ndarray] | None
     """Level -> [L] distances of the scan's landmarks, or None where it has none."""
+    as_marked: np.ndarray | None
+    """[68, 3] world mm: iBUG-68 on M1 where whoever set the scan's landmarks would set them; None where it has none."""
     flipped_triangles: int
     """Triangles of the face that M1 turned around, lids, nostrils and mouth aside."""
     counted_triangles: int
