@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from priors.dataset.sources import SessionSource
+from priors.dataset.session_source import SessionSource
 
 SUBFOLDERS = ("images", "images/masks", "masks", "sparse", "sparse/0", "colmap/sparse/0")
 """Folders below a session in which the loaders look for photographs, masks and cameras."""

@@ -20,8 +20,8 @@ from priors.dataset.folder import check_folder, clean, none_usable, only_one
 from priors.dataset.manifest import TIMINGS, FailedSession, is_finished, read_manifest
 from priors.dataset.options import DatasetOptions, DatasetSummary, Progress
 from priors.dataset.processes import default_workers, run_in_processes
+from priors.dataset.session_source import SessionSource, Sources
 from priors.dataset.session_work import SessionOutcome, SessionTask, work_session
-from priors.dataset.sources import SessionSource, Sources
 from priors.dataset.split import SPLITS, check_fractions, split_of
 from priors.dataset.work import FOLDER, failure_path, read_failure, read_record, work_path
 

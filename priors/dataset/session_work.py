@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fitter.errors import InputError
-from priors.dataset.sources import SessionSource, without_place
+from priors.dataset.session_source import SessionSource, without_place
 from priors.dataset.work import write_failure, write_work
 
 

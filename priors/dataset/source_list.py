@@ -10,7 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from fitter.errors import InputError
-from priors.dataset.sources import SessionSource, Sources, find_scan, has_photographs, without_place
+from priors.dataset.session_source import SessionSource, Sources, find_scan, has_photographs, without_place
 
 STRICT = ConfigDict(extra="forbid", frozen=True)
 _REMEDY = "docs/dataset.md describes the file."
