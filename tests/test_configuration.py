@@ -152,10 +152,29 @@ def test_stages_apply_by_views_and_cameras(views, cameras, expected):
 )
 def test_energies_and_settings_that_a_solver_does_not_have(solver, energies, words):
     """A misspelt energy must not silently be left out of the fit."""
-    configuration = configuration_from(
-        MINIMAL | {"stages": [{"name": "second look", "solver": solver, "energies": energies}]}, "fit.yaml"
-    )
+    free = ["deformation"] if solver == "depth_sweep" else []
+    assert all(word in _refusal({"solver": solver, "free": free, "energies": energies}) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("solver", "free", "words"),
+    [
+        ("depth_sweep", ["deformation", "camera_pose"], ("camera_pose", "deformation or displacement")),
+        ("depth_sweep", [], ("nothing", "deformation or displacement")),
+        ("ray_cast", ["deformation"], ("deformation", "displacement for ray_cast")),
+    ],
+)
+def test_free_parameters_that_a_solver_does_not_move(solver, free, words):
+    """What stays as it was must not look as if it had been fitted."""
+    line = _refusal({"solver": solver, "free": free})
+    assert "free" in line and all(word in line for word in words)
+
+
+def _refusal(stage: dict) -> str:
+    """The line with which a configuration of this one stage is refused."""
+    configuration = configuration_from(MINIMAL | {"stages": [{"name": "second look", **stage}]}, "fit.yaml")
     with pytest.raises(InputError) as caught:
         check_configuration(configuration)
     line = str(caught.value)
-    assert "second look" in line and all(word in line for word in words) and "\n" not in line
+    assert "second look" in line and "\n" not in line
+    return line

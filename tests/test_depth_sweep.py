@@ -91,3 +91,25 @@ def test_many_depths_at_once_are_each_alone(mode):
     assert float(terms.energy) == pytest.approx(float(energy))
     # Where one view sees, or none, there is nothing to disagree with.
     assert float(together[..., :6, :].abs().max()) == 0.0
+
+
+def test_a_displacement_is_found(face, open_model):
+    """A bump of 0.4 mm on the displacement map is taken off; the deformation map stays."""
+    preset = load_configuration("session")
+    stage = next(stage for stage in preset.stages if stage.name == "m2")
+    stage = replace(stage, passes=(replace(stage.passes[0], samples=256, image=320),))
+    problem, state = build_problem(face.session, open_model, preset, FitOptions())
+    state = replace(
+        state, **{name: getattr(face.state, name) for name in ("identity", "world_from_model", "deformation")}
+    )
+    spot = open_model.landmarks(open_model.mean)[[2, 31, 41]].mean(0)
+    uv = open_model.atlas_uv[(open_model.mean - spot).norm(dim=1).argmin()]
+    centre = (torch.arange(state.displacement.shape[-1]) + 0.5) / state.displacement.shape[-1]
+    squared = (centre[:, None] - uv[1]) ** 2 + (centre[None] - uv[0]) ** 2
+    bumped = replace(state, displacement=0.4 * torch.exp(-0.5 * squared / WIDTH**2))
+    swept, log = run_depth_sweep(problem, bumped, stage)
+    inside = squared < WIDTH**2
+    before, after = (float(one.displacement[inside].abs().median()) for one in (bumped, swept))
+    assert before > 0.25 and after < 0.5 * before
+    assert float(swept.displacement.abs().median()) < 0.02
+    assert torch.equal(swept.deformation, bumped.deformation) and log.residuals["map_roughness"] > 0.0

@@ -18,6 +18,19 @@ PAIR_WEIGHT = 0.25
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How well the views agree on a channel."""
+
+    weight: Tensor
+    """[N, S, S] robust weights."""
+    energy: Tensor
+    """[] robust energy, mean per sample."""
+    variance: Tensor
+    """[] mean squared residual, robustly weighted: what the views really disagree by, in the expected disagreement's
+    square."""
+
+
+@dataclass(frozen=True)
 class ConsistencyTerms:
     """The linearised energy: sum of weight * (residual + slope * change of grey)²."""
 
@@ -26,12 +39,9 @@ class ConsistencyTerms:
     slope: Tensor
     """[N, S, S] derivative of the residual with respect to the view's own grey (before the mean is taken out)."""
     weight: Tensor
-    """[N, S, S] robust weights."""
+    """As in `Agreement`, like the next two."""
     energy: Tensor
-    """[] robust energy, mean per sample."""
     variance: Tensor
-    """[] mean squared residual, robustly weighted: what the views really disagree by, in the expected disagreement's
-    square."""
     grey: Tensor
     """[] root-mean-square disagreement in grey, robustly weighted (for reports)."""
 
@@ -86,6 +96,14 @@ def robust_energy(residual: Tensor, scale: float) -> Tensor:
     """Geman-McClure energy: the square of small residuals, at most `scale` squared."""
     ratio = (residual / scale) ** 2
     return scale**2 * ratio / (1.0 + ratio)
+
+
+def agreement(residual: Tensor, weight: Tensor, robust: float) -> Agreement:
+    """Sum up a residual [N, S, S] under weights [N, S, S] with a Geman-McClure scale."""
+    trusted = weight * robust_weight(residual, robust)
+    energy = (weight * robust_energy(residual, robust)).sum() / weight.sum().clamp_min(1e-6)
+    variance = (trusted * residual**2).sum() / trusted.sum().clamp_min(1e-6)
+    return Agreement(trusted, energy, variance)
 
 
 def paired_weight(weight: Tensor) -> Tensor:
@@ -201,11 +219,9 @@ def consistency_terms(
         slope=None if beside is None else beside.slope,
     )
     slope = slope.expand_as(residual)
-    robust_weights = weight * robust_weight(residual, robust)
-    energy = (weight * robust_energy(residual, robust)).sum() / weight.sum().clamp_min(1e-6)
-    grey = ((robust_weights * (residual / slope) ** 2).sum() / robust_weights.sum().clamp_min(1e-6)).sqrt()
-    variance = (robust_weights * residual**2).sum() / robust_weights.sum().clamp_min(1e-6)
-    return ConsistencyTerms(residual, slope, robust_weights, energy, variance, grey)
+    found = agreement(residual, weight, robust)
+    grey = ((found.weight * (residual / slope) ** 2).sum() / found.weight.sum().clamp_min(1e-6)).sqrt()
+    return ConsistencyTerms(residual, slope, found.weight, found.energy, found.variance, grey)
 
 
 def eliminate_texture(slopes: Tensor, weight: Tensor) -> Tensor:

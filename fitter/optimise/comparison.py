@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from fitter.energies.channel import GREY, discriminant_channels, highlight_trust
-from fitter.energies.consistency import ConsistencyTerms, consistency_terms
+from fitter.energies.consistency import Agreement, ConsistencyTerms, consistency_terms
 from fitter.hierarchy.face import FaceState
 from fitter.hierarchy.samples import SurfaceSamples, surface_samples
 from fitter.optimise.config import Pass, Stage
@@ -98,14 +98,14 @@ def comparison_filters(stage: Stage, samples: SurfaceSamples, progress: float) -
     }
 
 
-def noise_of(terms: Sequence[ConsistencyTerms]) -> float:
+def noise_of(first: ConsistencyTerms | Agreement) -> float:
     """What the maps' data are divided by, so that photographs with noise are smoothed more than clean ones.
 
     Of the first channel; the others were scaled to disagree as much.
 
     Early on, texture that is not yet in place counts as noise too: the maps then begin stiff and become free.
     """
-    return max(float(terms[0].variance), LEAST_VARIANCE)
+    return max(float(first.variance), LEAST_VARIANCE)
 
 
 def compared_at(problem: Problem, state: FaceState, stage: Stage, now: Pass, log: StageLog) -> Compared:

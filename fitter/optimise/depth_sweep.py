@@ -12,113 +12,170 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from fitter.camera import project, transform_points
-from fitter.energies.consistency import common_scale, disagreement, paired_weight, robust_energy
+from fitter.camera import transform_points
+from fitter.energies.consistency import (
+    Agreement,
+    agreement,
+    common_scale,
+    disagreement,
+    paired_weight,
+    robust_energy,
+)
 from fitter.energies.depth_cost import estimate_depth
+from fitter.hierarchy.dense import dense_surface
 from fitter.hierarchy.face import FaceState
 from fitter.hierarchy.grid import GridSampling, masked_blur
-from fitter.hierarchy.samples import SurfaceSamples, surface_samples
+from fitter.hierarchy.samples import surface_samples
 from fitter.optimise.comparison import (
     REFERENCE_SAMPLES,
     Compared,
-    compare_views,
     compared_at,
     comparison_filters,
     noise_of,
     trusted_weight,
 )
 from fitter.optimise.config import Stage
-from fitter.optimise.map_settings import map_weights, tangent_projector
+from fitter.optimise.map_settings import map_weights, softened_weights, tangent_projector
 from fitter.optimise.map_solver import MAP_BORDER, BlockField, clamp_step, fade_border, map_step
 from fitter.optimise.observation import sample_image
 from fitter.optimise.problem import Problem, StageLog, setting
-from fitter.optimise.views import SampledViews, SurfaceGeometry, sample_views, surface_geometry
+from fitter.optimise.searched_surface import SearchedSurface, deformed_surface, displaced_samples, displaced_surface
+from fitter.optimise.views import SampledViews, sample_views
 
 SWEEP_SETTINGS: dict[str, frozenset[str]] = {
     "consistency": frozenset({"map_weight", "mode", "channel", "lowpass", "window", "sigma", "robust"}),
     "depth": frozenset({"reach_mm", "step_mm", "patch"}),
-    "smoothness": frozenset({"bilaplacian", "laplacian", "magnitude", "tangential", "step_mm"}),
+    "smoothness": frozenset({"bilaplacian", "laplacian", "magnitude", "tangential", "step_mm", "roughness"}),
 }
 """Energies of a sweep, with their settings."""
 WIDEST = 2.5
 """Samples: wider low-passes are made on a coarser grid. A search is not as delicate as a slope."""
-AT_ONCE = 6
-"""Depths that are compared in one go: more would not fit the processor's cache."""
+AT_ONCE = 6 * 192**2
+"""Samples times depths that are compared in one go: more would not fit the processor's cache."""
 
 
 def run_depth_sweep(problem: Problem, state: FaceState, stage: Stage) -> tuple[FaceState, StageLog]:
-    """Run a stage of sweeps: each step searches all depths within reach, and moves the deformation map."""
+    """Run a stage of sweeps: each step searches all depths within reach, and moves the maps that are free."""
     log = StageLog()
     if state.view_count < 2:
         log.note = "one view: photo-consistency has nothing to compare"
         return state, log
     total = sum(one.steps for one in stage.passes)
+    dense = dense_surface(problem.model, problem.configuration.maps.dense_levels)
     for now in stage.passes:
-        samples = surface_samples(problem.model, now.samples)
+        coarse = surface_samples(problem.model, now.samples)
+        fine = displaced_samples(dense, state, now.samples) if "displacement" in stage.free else None
         compared = compared_at(problem, state, stage, now, log)
         for _ in range(now.steps):
             progress = log.steps / max(total - 1, 1)
-            state = _sweep_step(problem, state, stage, compared, samples, progress, log)
+            if "deformation" in stage.free:
+                surface = deformed_surface(problem, state, coarse)
+                state = _deformation_step(problem, state, stage, compared, surface, progress, log)
+            if fine is not None:
+                surface = displaced_surface(problem, state, dense, fine)
+                state = _displacement_step(state, stage, compared, surface, progress, log)
             log.steps += 1
             problem.on_step(stage.name, log.steps, total, log.total)
     return state, log
 
 
-def _sweep_step(
+def _deformation_step(
     problem: Problem,
     state: FaceState,
     stage: Stage,
     compared: Compared,
-    samples: SurfaceSamples,
+    surface: SearchedSurface,
     progress: float,
     log: StageLog,
 ) -> FaceState:
-    geometry = surface_geometry(problem.model, state, problem.topology)
-    sampled = sample_views(state, compared.signals, samples, geometry, problem.topology)
-    terms = compare_views(stage, samples, sampled, compared.trust, progress)
-    log.energy("consistency", sum(float(one.energy) for one in terms))
+    """Search from M1, and move the deformation map."""
+    current = state.deformation
+    first, pull = _search(state, stage, compared, surface, 64, progress, log)
+    # Along the head's axes: the map moves all expressions alike.
+    normals = surface.normals @ state.world_from_model[:3, :3]
+    direction = surface.samples.to_grid(normals).permute(2, 0, 1)
+    blocks = BlockField(direction[:, None] * direction[None] * pull.matrix, direction * pull.gradient)
+    weights = softened_weights(
+        map_weights(stage, current.shape[-1], 64, progress), stage, current, first.weight, 64, log
+    )
+    sampling = GridSampling.build(current.shape[-1], surface.samples.resolution, current.device)
+    step = map_step(current, [(blocks, sampling)], weights, tangent_projector(problem, state, surface.geometry[0]))
+    return replace(state, deformation=current + _bounded(step, stage, 3.0, log))
+
+
+def _displacement_step(
+    state: FaceState, stage: Stage, compared: Compared, surface: SearchedSurface, progress: float, log: StageLog
+) -> FaceState:
+    """Search from M2, and move the displacement map."""
+    current = state.displacement[None]
+    first, pull = _search(state, stage, compared, surface, 256, progress, log)
+    weights = softened_weights(
+        map_weights(stage, current.shape[-1], 256, progress), stage, current, first.weight, 256, log
+    )
+    sampling = GridSampling.build(current.shape[-1], surface.samples.resolution, current.device)
+    step = map_step(current, [(pull, sampling)], weights)
+    return replace(state, displacement=(current + _bounded(step, stage, 0.5, log))[0])
+
+
+def _bounded(step: Tensor, stage: Stage, limit: float, log: StageLog) -> Tensor:
+    """A map's step [C, R, R], nowhere longer than the stage allows (`limit` mm by default), and fading at the border."""
+    step = clamp_step(step, setting(stage, "smoothness", "step_mm", limit)) * fade_border(
+        step.shape[-1], MAP_BORDER, step
+    )
+    log.residuals["map_step_mm"] = float(step.norm(dim=0).mean())
+    return step
+
+
+def _search(
+    state: FaceState,
+    stage: Stage,
+    compared: Compared,
+    surface: SearchedSurface,
+    reference: int,
+    progress: float,
+    log: StageLog,
+) -> tuple[Agreement, BlockField]:
+    """Compare the views at all depths within reach.
+
+    Returns:
+        How they agree on the first channel where the surface is, and what draws its samples along the normals
+        [1, 1, S, S], in the unit of a map of `reference` texels a side.
+    """
+    samples = surface.samples
+    sampled = sample_views(state, compared.signals, samples, surface.geometry, surface.topology, points=surface.points)
     step = setting(stage, "depth", "step_mm", 0.25, progress)
     reach = max(round(setting(stage, "depth", "reach_mm", 2.0, progress) / step), 1)
     depths = torch.arange(-reach, reach + 1, device=state.identity.device, dtype=state.identity.dtype) * step
-    # Towards the head's axes of the first expression: the map moves all of them alike.
-    normals = normalize(samples.interpolate(geometry[0].normals), dim=-1)
-    cost = depth_cost(state, stage, compared, samples, sampled, geometry, normals, depths, progress)
+    cost, here = depth_cost(state, stage, compared, surface, sampled, depths, progress)
+    log.energy("consistency", sum(float(one.energy) for one in here))
     found = estimate_depth(cost)
     log.residuals["depth_found"] = float((found.curvature > 0).sum() / (cost[0] > 0).sum().clamp_min(1))
-    per_sample = setting(stage, "consistency", "map_weight", 1.0) * (64.0 / samples.resolution) ** 2
-    per_sample *= float(sampled[0].density) / noise_of(terms)
+    per_sample = setting(stage, "consistency", "map_weight", 1.0) * (reference / samples.resolution) ** 2
+    per_sample *= float(sampled[0].density) / noise_of(here[0])
     stiffness = found.curvature * (per_sample / step**2)
-    direction = samples.to_grid(normals @ state.world_from_model[:3, :3]).permute(2, 0, 1)
-    blocks = BlockField(
-        direction[:, None] * direction[None] * stiffness, -direction * (stiffness * found.offset * step)
-    )
-    resolution = state.deformation.shape[-1]
-    sampling = GridSampling.build(resolution, samples.resolution, state.deformation.device)
-    weights = map_weights(stage, resolution, 64, progress)
-    move = map_step(state.deformation, [(blocks, sampling)], weights, tangent_projector(problem, state, geometry[0]))
-    move = clamp_step(move, setting(stage, "smoothness", "step_mm", 3.0)) * fade_border(resolution, MAP_BORDER, move)
-    log.residuals["map_step_mm"] = float(move.norm(dim=0).mean())
-    return replace(state, deformation=state.deformation + move)
+    return here[0], BlockField(stiffness[None, None], (-stiffness * found.offset * step)[None])
 
 
 def depth_cost(
     state: FaceState,
     stage: Stage,
     compared: Compared,
-    samples: SurfaceSamples,
+    surface: SearchedSurface,
     sampled: tuple[SampledViews, ...],
-    geometry: list[SurfaceGeometry],
-    normals: Tensor,
     depths: Tensor,
     progress: float,
-) -> Tensor:
-    """What the views disagree by [D, S, S] with the surface moved along `normals` [K, 3] by each of `depths` [D], mm.
+) -> tuple[Tensor, list[Agreement]]:
+    """What the views disagree by with the surface moved along its normals by each of `depths` [D], mm; D odd, 0 in the
+    middle.
 
     The robust disagreement of photo-consistency, in the mean over a patch around each sample. Who sees what, exposure and
     contrast are those of the surface as it is (`sampled`), so that depths are judged alike.
+
+    Returns:
+        The cost [D, S, S], and how the views agree where the surface is, channel by channel.
     """
+    samples = surface.samples
     filters = comparison_filters(stage, samples, progress)
     robust = setting(stage, "consistency", "robust", 3.0, progress)
     patch = setting(stage, "depth", "patch", 0.75, progress) * samples.resolution / REFERENCE_SAMPLES
@@ -129,15 +186,13 @@ def depth_cost(
     scale = common_scale(first, weight, filters["mode"], filters["window"])
     compares = (weight.sum(0) > 0).to(weight.dtype)
     kept = samples.from_grid(compares).nonzero()[:, 0]
-    texels, surfaces = samples.texel[kept], [samples.interpolate(one.vertices)[kept] for one in geometry]
-    costs = []
-    for chunk in depths.split(AT_ONCE):
-        moves = chunk[:, None, None] * normals[kept]
+    texels, lines = samples.texel[kept], _normals_in_views(state, surface, kept)
+    costs, here = [], []
+    for chunk in depths.split(max(AT_ONCE // samples.resolution**2, 1)):
         values = weight.new_zeros(compared.signals[0].channel_count, len(chunk), weight.shape[0], weight[0].numel())
-        for view, signal in enumerate(compared.signals):
-            world = surfaces[state.expression_row(view)] + moves
-            cam = transform_points(state.cam_from_world[view], world.flatten(0, 1))
-            pixels = project(cam, state.intrinsics[view]) * signal.scale
+        for view, (signal, (start, along)) in enumerate(zip(compared.signals, lines, strict=True)):
+            place = (start + chunk[:, None, None] * along).flatten(0, 1)
+            pixels = place[:, :2] * (signal.scale / place[:, 2:].clamp_min(1e-6))
             looked_up = sample_image(signal.image[: signal.channel_count], pixels)
             values[:, :, view, texels] = looked_up.T.unflatten(1, (len(chunk), -1))
         energy, slope = torch.zeros(()), None
@@ -145,5 +200,16 @@ def depth_cost(
             residual, own = disagreement(channel, weight, seen, scale, slope=slope, widest=WIDEST, **filters)
             slope = own if slope is None else slope
             energy = energy + (weight * robust_energy(residual, robust)).sum(1)
+            here += [agreement(residual[index], weight, robust) for index in (chunk == 0.0).nonzero()[:, 0]]
         costs.append(masked_blur(energy, compares, patch) * compares)
-    return torch.cat(costs)
+    return torch.cat(costs), here
+
+
+def _normals_in_views(state: FaceState, surface: SearchedSurface, kept: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Each view's homogeneous pixels [K, 3] of the samples `kept`, and their change per mm along the normals."""
+    lines = []
+    for view in range(state.view_count):
+        camera, intrinsics = state.cam_from_world[view], state.intrinsics[view]
+        start = transform_points(camera, surface.points[state.expression_row(view)][kept]) @ intrinsics.T
+        lines.append((start, surface.normals[kept] @ (intrinsics @ camera[:3, :3]).T))
+    return lines

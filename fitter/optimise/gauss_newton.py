@@ -10,11 +10,10 @@ from torch import Tensor
 
 from fitter.camera import transform_points
 from fitter.energies.consistency import ConsistencyTerms
-from fitter.hierarchy.dense import DenseSurface, dense_samples, dense_surface
-from fitter.hierarchy.face import FaceState, deformation_offsets, m1_vertices
+from fitter.hierarchy.dense import DenseSurface, dense_surface
+from fitter.hierarchy.face import FaceState, deformation_offsets
 from fitter.hierarchy.grid import GridSampling
 from fitter.hierarchy.samples import SurfaceSamples, surface_samples
-from fitter.kernels.surface import vertex_normals
 from fitter.optimise.comparison import Compared, compare_views, compared_at, noise_of
 from fitter.optimise.config import Pass, Stage
 from fitter.optimise.dense_terms import (
@@ -24,18 +23,15 @@ from fitter.optimise.dense_terms import (
     prior_equations,
     solve_step,
 )
-from fitter.optimise.map_settings import map_weights, tangent_projector
+from fitter.optimise.map_settings import map_weights, softened_weights, tangent_projector
 from fitter.optimise.map_solver import (
     MAP_BORDER,
     BlockField,
-    MapWeights,
     clamp_step,
     deformation_blocks,
     displacement_blocks,
     fade_border,
     map_step,
-    roughness,
-    softened,
 )
 from fitter.optimise.parameters import (
     DENSE,
@@ -47,7 +43,8 @@ from fitter.optimise.parameters import (
 )
 from fitter.optimise.problem import Problem, StageLog, frontal_cosine, landmark_embedding, setting
 from fitter.optimise.scan_energies import SCAN_SETTINGS, add_scan_equations, deformation_data
-from fitter.optimise.views import SurfaceGeometry, sample_views, surface_geometry
+from fitter.optimise.searched_surface import displaced_samples, displaced_surface
+from fitter.optimise.views import sample_views, surface_geometry
 
 SETTINGS: dict[str, frozenset[str]] = {
     "consistency": frozenset({"weight", "map_weight", "mode", "channel", "lowpass", "window", "sigma", "robust"}),
@@ -182,7 +179,7 @@ def _deformation_step(
         sampled = sample_views(state, compared.signals, samples, geometry, problem.topology)
         terms = compare_views(stage, samples, sampled, compared.trust, progress)
         per_sample = setting(stage, "consistency", "map_weight", 1.0) * (64.0 / samples.resolution) ** 2
-        per_sample *= float(sampled[0].density) / noise_of(terms)
+        per_sample *= float(sampled[0].density) / noise_of(terms[0])
         blocks = [
             deformation_blocks(state, channel, one, samples.texel, per_sample)
             for channel, one in zip(sampled, terms, strict=True)
@@ -194,7 +191,7 @@ def _deformation_step(
         return state
     weights = map_weights(stage, resolution, 64, progress)
     if samples is not None:
-        weights = _softened(weights, stage, state.deformation, terms, 64, log)
+        weights = softened_weights(weights, stage, state.deformation, terms[0].weight, 64, log)
     if problem.scan is not None:
         weights = replace(weights, bilaplacian=weights.bilaplacian + _noise_weight(problem, stage, resolution, 64))
     step = map_step(state.deformation, data, weights, tangent_projector(problem, state, geometry[0]))
@@ -216,45 +213,22 @@ def _displacement_step(
     """One Gauss-Newton step of the displacement map, on the subdivided M1."""
     resolution = state.displacement.shape[-1]
     sampling = GridSampling.build(resolution, samples.resolution, state.displacement.device)
-    amount = samples.from_grid(sampling.apply(state.displacement))[:, None]
-    geometry, points, directions = [], [], None
-    for row in range(state.expression.shape[0]):
-        base = dense.positions(m1_vertices(problem.model, state, row))
-        normals = vertex_normals(base[None], dense.topology)[0]
-        direction = torch.nn.functional.normalize(samples.interpolate(normals), dim=-1)
-        directions = direction if directions is None else directions
-        geometry.append(SurfaceGeometry(base, normals))
-        points.append(samples.interpolate(base) + direction * amount)
-    sampled = sample_views(state, compared.signals, samples, geometry, dense.topology, points=points)
+    surface = displaced_surface(problem, state, dense, samples)
+    sampled = sample_views(state, compared.signals, samples, surface.geometry, surface.topology, points=surface.points)
     terms = compare_views(stage, samples, sampled, compared.trust, progress)
     per_sample = setting(stage, "consistency", "map_weight", 1.0) * (256.0 / samples.resolution) ** 2
-    per_sample *= float(sampled[0].density) / noise_of(terms)
+    per_sample *= float(sampled[0].density) / noise_of(terms[0])
     blocks = [
-        displacement_blocks(state, channel, directions, one, samples.texel, per_sample)
+        displacement_blocks(state, channel, surface.normals, one, samples.texel, per_sample)
         for channel, one in zip(sampled, terms, strict=True)
     ]
-    weights = _softened(map_weights(stage, resolution, 256), stage, state.displacement[None], terms, 256, log)
+    weights = map_weights(stage, resolution, 256)
+    weights = softened_weights(weights, stage, state.displacement[None], terms[0].weight, 256, log)
     step = map_step(state.displacement[None], [(BlockField.sum_of(blocks), sampling)], weights)
     step = clamp_step(step, setting(stage, "smoothness", "step_mm", 0.5)) * fade_border(resolution, MAP_BORDER, step)
     _log_consistency(log, terms)
     log.residuals["map_step_mm"] = float(step.norm(dim=0).mean())
     return replace(state, displacement=state.displacement + step[0])
-
-
-def _softened(
-    weights: MapWeights, stage: Stage, grid: Tensor, terms: Sequence[ConsistencyTerms], reference: int, log: StageLog
-) -> MapWeights:
-    """The weights for a face as rough as the map [C, R, R] found so far, if the stage says how rough the usual one is.
-
-    The first step of a stage has no map of its own yet and keeps the weights.
-    """
-    usual = setting(stage, "smoothness", "roughness", 0.0)
-    if usual == 0.0 or log.steps == 0:
-        return weights
-    scale = (grid.shape[-1] / reference) ** 2
-    found = roughness(grid, terms[0].weight.sum(0)) * scale
-    log.residuals["map_roughness"] = found
-    return softened(weights, found, usual)
 
 
 def _log_consistency(log: StageLog, terms: Sequence[ConsistencyTerms]) -> None:
@@ -280,8 +254,7 @@ def run_gauss_newton(problem: Problem, state: FaceState, stage: Stage) -> tuple[
         fine = None
         if "displacement" in stage.free and wants_views:
             dense = dense or dense_surface(problem.model, problem.configuration.maps.dense_levels)
-            # At least one sample per texel, whatever the map's size.
-            fine = dense_samples(dense, max(now.samples, state.displacement.shape[-1]))
+            fine = displaced_samples(dense, state, now.samples)
         for _ in range(now.steps):
             progress = log.steps / max(total - 1, 1)
             if layout.size:

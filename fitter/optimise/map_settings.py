@@ -8,8 +8,8 @@ from torch import Tensor
 from fitter.hierarchy.face import FaceState
 from fitter.hierarchy.samples import surface_samples
 from fitter.optimise.config import Stage
-from fitter.optimise.map_solver import MapWeights
-from fitter.optimise.problem import Problem, setting
+from fitter.optimise.map_solver import MapWeights, roughness, softened
+from fitter.optimise.problem import Problem, StageLog, setting
 from fitter.optimise.views import SurfaceGeometry
 
 
@@ -38,3 +38,20 @@ def tangent_projector(problem: Problem, state: FaceState, geometry: SurfaceGeome
     normals = normals @ state.world_from_model[:3, :3]
     identity = torch.eye(3, device=normals.device, dtype=normals.dtype)
     return samples.to_grid(identity - normals[:, :, None] * normals[:, None, :]).permute(2, 3, 0, 1)
+
+
+def softened_weights(
+    weights: MapWeights, stage: Stage, grid: Tensor, weight: Tensor, reference: int, log: StageLog
+) -> MapWeights:
+    """The weights for a face as rough as the map [C, R, R] found so far, if the stage says how rough the usual one is.
+
+    `weight` [N, S, S] says where the views see, `reference` for which size of map the stage's roughness is stated.
+    The first step of a stage has no map of its own yet and keeps the weights.
+    """
+    usual = setting(stage, "smoothness", "roughness", 0.0)
+    if usual == 0.0 or log.steps == 0:
+        return weights
+    scale = (grid.shape[-1] / reference) ** 2
+    found = roughness(grid, weight.sum(0)) * scale
+    log.residuals["map_roughness"] = found
+    return softened(weights, found, usual)

@@ -35,6 +35,8 @@ KNOWN_SETTINGS = {
     "ray_cast": RAY_SETTINGS,
 }
 """Energies and their settings, of the solvers that are not Adam."""
+MOVES = {"depth_sweep": {"deformation", "displacement"}, "ray_cast": {"displacement"}}
+"""What those solvers can free that move maps only."""
 VIEWS = {"none": (0, 0), "one": (1, 1), "several": (2, math.inf), "some": (1, math.inf), "any": (0, math.inf)}
 """Least and most views of the sessions that a stage is meant for."""
 NEEDS_MASKS = {"contour", "silhouette"}
@@ -51,12 +53,20 @@ class FinishedStage:
 
 
 def check_configuration(configuration: Configuration) -> None:
-    """Refuse energies and settings that the stages' solvers do not have, before any work is done.
+    """Refuse what the stages' solvers do not have: energies, settings, free parameters. Before any work is done.
 
     Raises:
         InputError: Naming the stage, the key and what would be known.
     """
     for stage in configuration.stages:
+        moves = MOVES.get(stage.solver, set(stage.free))
+        if not set(stage.free) <= moves or (stage.solver in MOVES and not stage.free):
+            raise InputError(
+                f"stage '{stage.name}', free",
+                ", ".join(sorted(set(stage.free) - moves)) or "nothing",
+                f"{' or '.join(sorted(moves))} for {stage.solver}",
+                "Correct the list, or use another solver.",
+            )
         if stage.solver == "adam":
             check_settings(stage.energies, stage.name)
             continue
