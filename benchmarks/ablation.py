@@ -80,15 +80,31 @@ def without_energy(name: str) -> Change:
 
 
 def with_setting(energy: str, key: str, value: object) -> Change:
-    """One setting of an energy, in every stage of the Gauss-Newton solver that has it."""
+    """One setting of an energy, in every stage that compares views on the atlas and has it."""
 
     def change(configuration: Configuration) -> Configuration:
         stages = [
             replace(stage, energies=stage.energies | {energy: stage.energies[energy] | {key: value}})
-            if energy in stage.energies and stage.solver in ("gauss_newton", "focal_search")
+            if energy in stage.energies and stage.solver in ("gauss_newton", "focal_search", "depth_sweep")
             else stage
             for stage in configuration.stages
         ]
+        return replace(configuration, stages=tuple(stages))
+
+    return change
+
+
+def by_descent(*names: str) -> Change:
+    """Gauss-Newton with three steps a pass, instead of the depth sweeps of the stages called so."""
+
+    def change(configuration: Configuration) -> Configuration:
+        stages = []
+        for stage in configuration.stages:
+            if stage.name in names:
+                energies = {key: settings for key, settings in stage.energies.items() if key != "depth"}
+                passes = tuple(replace(one, steps=3) for one in stage.passes)
+                stage = replace(stage, solver="gauss_newton", energies=energies, passes=passes)
+            stages.append(stage)
         return replace(configuration, stages=tuple(stages))
 
     return change
@@ -126,7 +142,10 @@ OWN = (
     Variant("one channel instead of two", "session", THREE, with_setting("consistency", "channel", "single")),
     Variant("grey instead of channels", "session", THREE, with_setting("consistency", "channel", "grey")),
     Variant("without m1 (M2 on M0)", "session", THREE, without_stages("m1", "m1 outlines", "m1 fine")),
-    Variant("without depth sweeps", "session", THREE, without_stages("m1")),
+    Variant("without the first depth sweeps (m1)", "session", THREE, without_stages("m1")),
+    Variant("Gauss-Newton in m1 fine and m2", "session", THREE, by_descent("m1 fine", "m2")),
+    Variant("Gauss-Newton in m2", "session", THREE, by_descent("m2")),
+    Variant("Gauss-Newton in m1, m1 fine and m2", "session", THREE, by_descent("m1", "m1 fine", "m2")),
     Variant("without m1 outlines", "session", THREE, without_stages("m1 outlines")),
     Variant("without contour", "session", THREE, without_energy("contour")),
     Variant("without shading (robust_photometric)", "session", THREE, without_energy("robust_photometric")),

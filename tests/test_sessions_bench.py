@@ -252,6 +252,13 @@ def test_what_an_ablation_leaves_out_is_gone():
     session = load_configuration("session")
     assert not any("contour" in s.energies for s in ablation.without_energy("contour")(session).stages)
     assert "m2" not in [s.name for s in ablation.without_stages("m2")(session).stages]
+    descent = {s.name: s for s in ablation.by_descent("m1", "m1 fine", "m2")(session).stages}
+    assert {descent[name].solver for name in ("m1", "m1 fine", "m2")} == {"gauss_newton"}
+    grey = ablation.with_setting("consistency", "channel", "grey")(session).stages
+    channels = {
+        s.energies["consistency"].get("channel") for s in grey if s.solver != "adam" and "consistency" in s.energies
+    }
+    assert channels == {"grey"}
     with pytest.raises(ValueError, match="no stage"):
         ablation.without_stages("m7")(session)
     with pytest.raises(ValueError, match="no energy"):
