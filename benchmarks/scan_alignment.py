@@ -27,6 +27,7 @@ from benchmarks.records import headed, write_record
 from fitter.alignment import Alignment, align_scan
 from fitter.alignment.template import NOSE_TIP
 from fitter.capture.scan.load import load_scan
+from fitter.capture.scan.reduce import reduce_mesh
 from fitter.errors import InputError
 from fitter.export.report.clay import BACKGROUND, draw, figure, studio_camera, to_pixels
 from fitter.mesh_normals import vertex_normals
@@ -71,12 +72,21 @@ def kept(mesh: Mesh, keep: np.ndarray) -> Mesh:
     return mesh[0][used], inverse.reshape(-1, 3)
 
 
+def thinned(mesh: Mesh, target: int) -> Mesh:
+    """About `target` triangles."""
+    vertices, triangles = mesh
+    found = igl.qslim(np.asfortranarray(vertices), np.asfortranarray(triangles.astype(np.int32)), target)
+    if len(found[1]):
+        return np.ascontiguousarray(found[0]), np.ascontiguousarray(found[1]).astype(np.int64)
+    # libigl gives nothing where two parts of a surface meet in one vertex, as on raw scans.
+    area = 0.5 * np.linalg.norm(np.cross(*np.diff(vertices[triangles], axis=1).swapaxes(0, 1)), axis=1).sum()
+    return reduce_mesh(vertices, triangles, edge_mm=float(np.sqrt(4.0 * area / (np.sqrt(3.0) * target))), many=0)
+
+
 def damaged(mesh: Mesh, local: np.ndarray, random: np.random.Generator) -> dict[str, Mesh]:
     """Kinds of damage, from the vertices in the face's frame, nose tip at the origin (mm)."""
     vertices, triangles = mesh
     from_nose = np.linalg.norm(local, axis=1)
-    target = min(3000, len(triangles) // 2)
-    thin = igl.qslim(np.asfortranarray(vertices), np.asfortranarray(triangles.astype(np.int32)), target)
     return {
         "1 mm noise": (vertices + random.normal(0, 1.0, vertices.shape), triangles),
         "left half": kept(mesh, local[:, 0] > 0),
@@ -86,7 +96,7 @@ def damaged(mesh: Mesh, local: np.ndarray, random: np.random.Generator) -> dict[
         "60 mm crop": kept(mesh, from_nose < 60),
         "upper half": kept(mesh, local[:, 1] > 0),
         "lower half": kept(mesh, local[:, 1] < 15),
-        "thinned": (np.ascontiguousarray(thin[0]), np.ascontiguousarray(thin[1]).astype(np.int64)),
+        "thinned": thinned(mesh, min(3000, len(triangles) // 2)),
         "inside out": (vertices, triangles[:, ::-1]),
     }
 
