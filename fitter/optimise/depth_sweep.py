@@ -39,8 +39,8 @@ from fitter.optimise.config import Stage
 from fitter.optimise.map_settings import map_weights, softened_weights, tangent_projector
 from fitter.optimise.map_solver import MAP_BORDER, BlockField, clamp_step, fade_border, map_step
 from fitter.optimise.observation import sample_image
+from fitter.optimise.placed_samples import PlacedSamples, deformed_surface, displaced_samples, displaced_surface
 from fitter.optimise.problem import Problem, StageLog, setting
-from fitter.optimise.searched_surface import SearchedSurface, deformed_surface, displaced_samples, displaced_surface
 from fitter.optimise.views import SampledViews, sample_views
 
 SWEEP_SETTINGS: dict[str, frozenset[str]] = {
@@ -62,14 +62,16 @@ def run_depth_sweep(problem: Problem, state: FaceState, stage: Stage) -> tuple[F
         log.note = "one view: photo-consistency has nothing to compare"
         return state, log
     total = sum(one.steps for one in stage.passes)
-    dense = dense_surface(problem.model, problem.configuration.maps.dense_levels)
+    dense = None
+    if "displacement" in stage.free:
+        dense = dense_surface(problem.model, problem.configuration.maps.dense_levels)
     for now in stage.passes:
-        coarse = surface_samples(problem.model, now.samples)
-        fine = displaced_samples(dense, state, now.samples) if "displacement" in stage.free else None
+        coarse = surface_samples(problem.model, now.samples) if "deformation" in stage.free else None
+        fine = displaced_samples(dense, state, now.samples) if dense is not None else None
         compared = compared_at(problem, state, stage, now, log)
         for _ in range(now.steps):
             progress = log.steps / max(total - 1, 1)
-            if "deformation" in stage.free:
+            if coarse is not None:
                 surface = deformed_surface(problem, state, coarse)
                 state = _deformation_step(problem, state, stage, compared, surface, progress, log)
             if fine is not None:
@@ -85,7 +87,7 @@ def _deformation_step(
     state: FaceState,
     stage: Stage,
     compared: Compared,
-    surface: SearchedSurface,
+    surface: PlacedSamples,
     progress: float,
     log: StageLog,
 ) -> FaceState:
@@ -105,7 +107,7 @@ def _deformation_step(
 
 
 def _displacement_step(
-    state: FaceState, stage: Stage, compared: Compared, surface: SearchedSurface, progress: float, log: StageLog
+    state: FaceState, stage: Stage, compared: Compared, surface: PlacedSamples, progress: float, log: StageLog
 ) -> FaceState:
     """Search from M2, and move the displacement map."""
     current = state.displacement[None]
@@ -131,7 +133,7 @@ def _search(
     state: FaceState,
     stage: Stage,
     compared: Compared,
-    surface: SearchedSurface,
+    surface: PlacedSamples,
     reference: int,
     progress: float,
     log: StageLog,
@@ -161,7 +163,7 @@ def depth_cost(
     state: FaceState,
     stage: Stage,
     compared: Compared,
-    surface: SearchedSurface,
+    surface: PlacedSamples,
     sampled: tuple[SampledViews, ...],
     depths: Tensor,
     progress: float,
@@ -205,7 +207,7 @@ def depth_cost(
     return torch.cat(costs), here
 
 
-def _normals_in_views(state: FaceState, surface: SearchedSurface, kept: Tensor) -> list[tuple[Tensor, Tensor]]:
+def _normals_in_views(state: FaceState, surface: PlacedSamples, kept: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Each view's homogeneous pixels [K, 3] of the samples `kept`, and their change per mm along the normals."""
     lines = []
     for view in range(state.view_count):

@@ -41,9 +41,9 @@ from fitter.optimise.parameters import (
     surface_points,
     take_step,
 )
+from fitter.optimise.placed_samples import displaced_samples, displaced_surface
 from fitter.optimise.problem import Problem, StageLog, frontal_cosine, landmark_embedding, setting
 from fitter.optimise.scan_energies import SCAN_SETTINGS, add_scan_equations, deformation_data
-from fitter.optimise.searched_surface import displaced_samples, displaced_surface
 from fitter.optimise.views import sample_views, surface_geometry
 
 SETTINGS: dict[str, frozenset[str]] = {

@@ -18,7 +18,7 @@ from fitter.optimise.views import SurfaceGeometry, surface_geometry
 
 
 @dataclass(frozen=True)
-class SearchedSurface:
+class PlacedSamples:
     """Where the samples are, in every expression, and which way is out."""
 
     samples: SurfaceSamples
@@ -33,17 +33,17 @@ class SearchedSurface:
     """[K, 3] unit, world axes of the first expression."""
 
 
-def deformed_surface(problem: Problem, state: FaceState, samples: SurfaceSamples) -> SearchedSurface:
+def deformed_surface(problem: Problem, state: FaceState, samples: SurfaceSamples) -> PlacedSamples:
     """M1 at its samples."""
     geometry = surface_geometry(problem.model, state, problem.topology)
     points = [samples.interpolate(one.vertices) for one in geometry]
     normals = normalize(samples.interpolate(geometry[0].normals), dim=-1)
-    return SearchedSurface(samples, geometry, problem.topology, points, normals)
+    return PlacedSamples(samples, geometry, problem.topology, points, normals)
 
 
 def displaced_surface(
     problem: Problem, state: FaceState, dense: DenseSurface, samples: SurfaceSamples
-) -> SearchedSurface:
+) -> PlacedSamples:
     """M2 at its samples, with the normals of the subdivided M1 that the displacement goes along."""
     sampling = GridSampling.build(state.displacement.shape[-1], samples.resolution, state.displacement.device)
     amount = samples.from_grid(sampling.apply(state.displacement))[:, None]
@@ -53,7 +53,7 @@ def displaced_surface(
         geometry.append(SurfaceGeometry(base, vertex_normals(base[None], dense.topology)[0]))
         normals.append(normalize(samples.interpolate(geometry[row].normals), dim=-1))
         points.append(samples.interpolate(base) + normals[row] * amount)
-    return SearchedSurface(samples, geometry, dense.topology, points, normals[0])
+    return PlacedSamples(samples, geometry, dense.topology, points, normals[0])
 
 
 def displaced_samples(dense: DenseSurface, state: FaceState, resolution: int) -> SurfaceSamples:
