@@ -11,9 +11,15 @@ import torch
 from fitter.energies.consistency import common_scale, consistency_terms, disagreement, paired_weight, robust_energy
 from fitter.fit import FitOptions, build_problem
 from fitter.hierarchy.face import m1_vertices
+from fitter.hierarchy.samples import surface_samples
+from fitter.optimise import swept_cost
+from fitter.optimise.comparison import compared_at
 from fitter.optimise.config import load_configuration
 from fitter.optimise.depth_sweep import run_depth_sweep
+from fitter.optimise.placed_samples import deformed_surface
+from fitter.optimise.problem import StageLog
 from fitter.optimise.run import run_stages
+from fitter.optimise.views import sample_views
 from tests.recovery_scene import KnownFace, known_face, surface_error
 
 DENT_MM, WIDTH = 4.0, 0.025
@@ -91,6 +97,32 @@ def test_many_depths_at_once_are_each_alone(mode):
     assert float(terms.energy) == pytest.approx(float(energy))
     # Where one view sees, or none, there is nothing to disagree with.
     assert float(together[..., :6, :].abs().max()) == 0.0
+
+
+@pytest.mark.parametrize("lowpass", [2.0, 3.0, 9.0])
+def test_kernels_and_grids_agree_on_the_cost(dented, open_model, monkeypatch, lowpass):
+    """Sample by sample in compiled loops, or on whole grids in torch: with the low-pass on three grids."""
+    problem, state, stage, _ = dented
+    energies = stage.energies | {"consistency": {**stage.energies["consistency"], "lowpass": lowpass}}
+    stage = replace(stage, energies=energies)
+    surface = deformed_surface(problem, state, surface_samples(open_model, 192))
+    compared = compared_at(problem, state, stage, stage.passes[0], StageLog())
+    sampled = sample_views(state, compared.signals, surface.samples, surface.geometry, surface.topology)
+    comparison = swept_cost.Comparison.of(stage, compared, surface.samples, sampled, 0.0)
+    depths = torch.tensor([-40.0, -1.0, 0.0, 0.5, 40.0])
+    costs = []
+    for kernels in (True, False):
+        monkeypatch.setattr(swept_cost, "has_sweep_kernels", lambda _, kernels=kernels: kernels)
+        costs.append(swept_cost.depth_cost(state, stage, compared, surface, comparison, depths, 0.0))
+    by_kernels, on_grids = costs
+    assert float(on_grids.max()) > 1.0 and float((on_grids > 0).float().mean()) > 0.3
+    assert torch.allclose(by_kernels, on_grids, rtol=1e-3, atol=1e-3)
+    # Where the surface is, the cost is the disagreement that is reported.
+    here = comparison.agreements(sampled)
+    energy = sum(float(one.energy) for one in here) * float(comparison.weight.sum())
+    unblurred = replace(stage, energies=stage.energies | {"depth": {"patch": 1e-3}})
+    middle = swept_cost.depth_cost(state, unblurred, compared, surface, comparison, torch.zeros(1), 0.0)
+    assert float(middle.sum()) == pytest.approx(energy, rel=1e-3)
 
 
 def test_a_displacement_is_found(face, open_model):

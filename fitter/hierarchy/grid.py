@@ -153,11 +153,9 @@ def masked_blur(grid: Tensor, weight: Tensor, sigma: float, widest: float = WIDE
     At large sigma a coarser grid holds the same signal: what is wider than `widest` texels is blurred there, and
     interpolated back.
     """
-    factor = 1
-    while sigma / factor > widest and grid.shape[-1] % (2 * factor) == 0 and grid.shape[-1] // (2 * factor) >= 16:
-        factor *= 2
+    factor = blur_factor(grid.shape[-1], sigma, widest)
     # One weight may stand for several grids: it is blurred once, in its own shape.
-    numerator, denominator = (gaussian_blur(_shrunk(one, factor), sigma / factor) for one in (grid * weight, weight))
+    numerator, denominator = (gaussian_blur(shrunk(one, factor), sigma / factor) for one in (grid * weight, weight))
     ratio = numerator / (denominator + 1e-6)
     if factor == 1:
         return ratio
@@ -166,7 +164,15 @@ def masked_blur(grid: Tensor, weight: Tensor, sigma: float, widest: float = WIDE
     return flat.reshape(grid.shape)
 
 
-def _shrunk(grid: Tensor, factor: int) -> Tensor:
+def blur_factor(side: int, sigma: float, widest: float = WIDEST_BLUR) -> int:
+    """How many texels of a grid of `side` one of the coarser grid is, on which a blur of `sigma` texels is made."""
+    factor = 1
+    while sigma / factor > widest and side % (2 * factor) == 0 and side // (2 * factor) >= 16:
+        factor *= 2
+    return factor
+
+
+def shrunk(grid: Tensor, factor: int) -> Tensor:
     """Means of [..., R, R] over squares of `factor` texels."""
     if factor == 1:
         return grid

@@ -13,35 +13,20 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fitter.camera import transform_points
-from fitter.energies.consistency import (
-    Agreement,
-    agreement,
-    common_scale,
-    disagreement,
-    paired_weight,
-    robust_energy,
-)
+from fitter.energies.consistency import Agreement
 from fitter.energies.depth_cost import estimate_depth
 from fitter.hierarchy.dense import dense_surface
 from fitter.hierarchy.face import FaceState
-from fitter.hierarchy.grid import GridSampling, masked_blur
+from fitter.hierarchy.grid import GridSampling
 from fitter.hierarchy.samples import surface_samples
-from fitter.optimise.comparison import (
-    REFERENCE_SAMPLES,
-    Compared,
-    compared_at,
-    comparison_filters,
-    noise_of,
-    trusted_weight,
-)
+from fitter.optimise.comparison import Compared, compared_at, noise_of
 from fitter.optimise.config import Stage
 from fitter.optimise.map_settings import map_weights, softened_weights, tangent_projector
 from fitter.optimise.map_solver import MAP_BORDER, BlockField, clamp_step, fade_border, map_step
-from fitter.optimise.observation import sample_image
 from fitter.optimise.placed_samples import PlacedSamples, deformed_surface, displaced_samples, displaced_surface
 from fitter.optimise.problem import Problem, StageLog, setting
-from fitter.optimise.views import SampledViews, sample_views
+from fitter.optimise.swept_cost import Comparison, depth_cost
+from fitter.optimise.views import sample_views
 
 SWEEP_SETTINGS: dict[str, frozenset[str]] = {
     "consistency": frozenset({"map_weight", "mode", "channel", "lowpass", "window", "sigma", "robust"}),
@@ -49,10 +34,6 @@ SWEEP_SETTINGS: dict[str, frozenset[str]] = {
     "smoothness": frozenset({"bilaplacian", "laplacian", "magnitude", "tangential", "step_mm", "roughness"}),
 }
 """Energies of a sweep, with their settings."""
-WIDEST = 2.5
-"""Samples: wider low-passes are made on a coarser grid. A search is not as delicate as a slope."""
-AT_ONCE = 6 * 192**2
-"""Samples times depths that are compared in one go: more would not fit the processor's cache."""
 
 
 def run_depth_sweep(problem: Problem, state: FaceState, stage: Stage) -> tuple[FaceState, StageLog]:
@@ -149,7 +130,9 @@ def _search(
     step = setting(stage, "depth", "step_mm", 0.25, progress)
     reach = max(round(setting(stage, "depth", "reach_mm", 2.0, progress) / step), 1)
     depths = torch.arange(-reach, reach + 1, device=state.identity.device, dtype=state.identity.dtype) * step
-    cost, here = depth_cost(state, stage, compared, surface, sampled, depths, progress)
+    comparison = Comparison.of(stage, compared, samples, sampled, progress)
+    here = comparison.agreements(sampled)
+    cost = depth_cost(state, stage, compared, surface, comparison, depths, progress)
     log.energy("consistency", sum(float(one.energy) for one in here))
     found = estimate_depth(cost)
     log.residuals["depth_found"] = float((found.curvature > 0).sum() / (cost[0] > 0).sum().clamp_min(1))
@@ -157,61 +140,3 @@ def _search(
     per_sample *= float(sampled[0].density) / noise_of(here[0])
     stiffness = found.curvature * (per_sample / step**2)
     return here[0], BlockField(stiffness[None, None], (-stiffness * found.offset * step)[None])
-
-
-def depth_cost(
-    state: FaceState,
-    stage: Stage,
-    compared: Compared,
-    surface: PlacedSamples,
-    sampled: tuple[SampledViews, ...],
-    depths: Tensor,
-    progress: float,
-) -> tuple[Tensor, list[Agreement]]:
-    """What the views disagree by with the surface moved along its normals by each of `depths` [D], mm; D odd, 0 in the
-    middle.
-
-    The robust disagreement of photo-consistency, in the mean over a patch around each sample. Who sees what, exposure and
-    contrast are those of the surface as it is (`sampled`), so that depths are judged alike.
-
-    Returns:
-        The cost [D, S, S], and how the views agree where the surface is, channel by channel.
-    """
-    samples = surface.samples
-    filters = comparison_filters(stage, samples, progress)
-    robust = setting(stage, "consistency", "robust", 3.0, progress)
-    patch = setting(stage, "depth", "patch", 0.75, progress) * samples.resolution / REFERENCE_SAMPLES
-    weight = trusted_weight(samples, sampled[0].weight, compared.trust)
-    seen = (weight > 0).to(weight.dtype)
-    weight = paired_weight(weight)
-    first = samples.to_grid(sampled[0].signal.T).permute(2, 0, 1)
-    scale = common_scale(first, weight, filters["mode"], filters["window"])
-    compares = (weight.sum(0) > 0).to(weight.dtype)
-    kept = samples.from_grid(compares).nonzero()[:, 0]
-    texels, lines = samples.texel[kept], _normals_in_views(state, surface, kept)
-    costs, here = [], []
-    for chunk in depths.split(max(AT_ONCE // samples.resolution**2, 1)):
-        values = weight.new_zeros(compared.signals[0].channel_count, len(chunk), weight.shape[0], weight[0].numel())
-        for view, (signal, (start, along)) in enumerate(zip(compared.signals, lines, strict=True)):
-            place = (start + chunk[:, None, None] * along).flatten(0, 1)
-            pixels = place[:, :2] * (signal.scale / place[:, 2:].clamp_min(1e-6))
-            looked_up = sample_image(signal.image[: signal.channel_count], pixels)
-            values[:, :, view, texels] = looked_up.T.unflatten(1, (len(chunk), -1))
-        energy, slope = torch.zeros(()), None
-        for channel in values.unflatten(-1, weight.shape[1:]):
-            residual, own = disagreement(channel, weight, seen, scale, slope=slope, widest=WIDEST, **filters)
-            slope = own if slope is None else slope
-            energy = energy + (weight * robust_energy(residual, robust)).sum(1)
-            here += [agreement(residual[index], weight, robust) for index in (chunk == 0.0).nonzero()[:, 0]]
-        costs.append(masked_blur(energy, compares, patch) * compares)
-    return torch.cat(costs), here
-
-
-def _normals_in_views(state: FaceState, surface: PlacedSamples, kept: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Each view's homogeneous pixels [K, 3] of the samples `kept`, and their change per mm along the normals."""
-    lines = []
-    for view in range(state.view_count):
-        camera, intrinsics = state.cam_from_world[view], state.intrinsics[view]
-        start = transform_points(camera, surface.points[state.expression_row(view)][kept]) @ intrinsics.T
-        lines.append((start, surface.normals[kept] @ (intrinsics @ camera[:3, :3]).T))
-    return lines
