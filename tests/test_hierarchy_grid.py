@@ -12,13 +12,13 @@ from fitter.hierarchy.grid import (
     DENSE_LIMIT,
     AxisInterpolation,
     GridSampling,
-    gaussian_blur,
     laplacian,
     masked_blur,
     sample_map,
 )
 from fitter.hierarchy.stencil import Couplings, Stencil
 from fitter.hierarchy.vertex_sampling import VertexSampling
+from fitter.kernels.blur import gaussian_blur
 
 CPU = torch.device("cpu")
 SIZES = [(8, 8), (8, 21), (5, 40), (12, 7), (1, 6)]

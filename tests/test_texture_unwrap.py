@@ -5,7 +5,7 @@ import torch
 
 from fitter.camera import Camera
 from fitter.texture.colour import linear_to_srgb, luminance, srgb_to_linear
-from fitter.texture.filters import box_blur, masked_blur, sample_grid, smooth_blur, texel_centres
+from fitter.texture.filters import masked_blur, sample_grid, smooth_blur, texel_centres
 from fitter.texture.position_map import normal_map_of_vertices, position_map
 from fitter.texture.unwrap import angle_weight, project_texels, texel_footprint, unwrap_texture, view_cosine
 
@@ -130,12 +130,3 @@ def test_smooth_blur_has_the_stated_width(sigma):
     profile = blurred[..., 0].sum(0)
     variance = (profile * offsets**2).sum() - (profile * offsets).sum() ** 2
     assert float(blurred.sum()) == pytest.approx(1.0) and float(variance) == pytest.approx(sigma**2, rel=0.15)
-
-
-def test_box_blur_matches_a_naive_loop():
-    values = torch.rand(2, 6, 7, 2)
-    padded = torch.nn.functional.pad(values, (0, 0, 2, 2, 2, 2))
-    expected = torch.stack(
-        [torch.stack([padded[:, y : y + 5, x : x + 5].mean((1, 2)) for x in range(7)], 1) for y in range(6)], 1
-    )
-    assert torch.allclose(box_blur(values, 2), expected, atol=1e-6)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from fitter.hierarchy.stencil import Couplings
+from fitter.kernels.blur import gaussian_blur
 
 
 @dataclass(frozen=True)
@@ -133,18 +134,6 @@ def laplacian(grid: Tensor) -> Tensor:
 
 WIDEST_BLUR = 5.0
 """Texels: wider blurs are made on a coarser grid."""
-
-
-def gaussian_blur(grid: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of [..., R, R] with zero borders (normalise by the blur of the mask)."""
-    radius = max(1, int(3.0 * sigma + 0.5))
-    offsets = torch.arange(-radius, radius + 1, device=grid.device, dtype=grid.dtype)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    flat = grid.reshape(-1, 1, *grid.shape[-2:])
-    flat = torch.nn.functional.conv2d(flat, kernel.view(1, 1, -1, 1), padding=(radius, 0))
-    flat = torch.nn.functional.conv2d(flat, kernel.view(1, 1, 1, -1), padding=(0, radius))
-    return flat.reshape(grid.shape)
 
 
 def masked_blur(grid: Tensor, weight: Tensor, sigma: float, widest: float = WIDEST_BLUR) -> Tensor:

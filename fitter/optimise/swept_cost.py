@@ -18,8 +18,9 @@ from fitter.energies.consistency import (
     robust_energy,
 )
 from fitter.hierarchy.face import FaceState
-from fitter.hierarchy.grid import blur_factor, gaussian_blur, masked_blur, shrunk
+from fitter.hierarchy.grid import blur_factor, masked_blur, shrunk
 from fitter.hierarchy.samples import SurfaceSamples
+from fitter.kernels.blur import gaussian_blur
 from fitter.kernels.view_sweep import differences_along, has_sweep_kernels, means_of_squares, robust_sums
 from fitter.optimise.comparison import REFERENCE_SAMPLES, Compared, comparison_filters, trusted_weight
 from fitter.optimise.config import Stage

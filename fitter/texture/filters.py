@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fitter.kernels.blur import gaussian_blur
+
 
 def sample_grid(grid: Tensor, positions: Tensor) -> Tensor:
     """Bilinear look-up in images or maps.
@@ -41,45 +43,23 @@ def texel_centres(like: Tensor, rows: int, columns: int) -> Tensor:
     return torch.stack([x.expand(rows, columns), y[:, None].expand(rows, columns)], -1)
 
 
-def box_blur(values: Tensor, radius: int) -> Tensor:
-    """Mean over a square window of 2 radius + 1 texels, zeros beyond the border; [..., H, W, C]."""
-    for axis in (-3, -2):
-        # Running sums cost the same at any radius; doubles, so that their differences keep all digits.
-        before = values.new_zeros(()).expand(*_resized_axis(values.shape, axis, radius + 1))
-        after = values.new_zeros(()).expand(*_resized_axis(values.shape, axis, radius))
-        total = torch.cat([before, values, after], axis).cumsum(axis, dtype=torch.float64)
-        count = values.shape[axis]
-        window = total.narrow(axis, 2 * radius + 1, count) - total.narrow(axis, 0, count)
-        values = (window / (2 * radius + 1)).to(values.dtype)
-    return values
-
-
 def smooth_blur(values: Tensor, sigma: float) -> Tensor:
-    """Nearly Gaussian blur: three box blurs of the same variance; zeros beyond the border; [..., H, W, C].
+    """Gaussian blur of [..., H, W, C]; zeros beyond the border.
 
     Wide blurs run on a smaller grid: what is left after them has no detail to lose.
     """
-    rows, columns = values.shape[-3:-1]
-    if sigma >= 4.0 and rows % 2 == 0 and columns % 2 == 0:
-        flat = values.movedim(-1, -3).reshape(-1, 1, rows, columns)
-        small = functional.avg_pool2d(flat, 2)[:, 0, ..., None]
-        # Averaging by 2 and coming back bilinearly blur by 1/4 and 1/2 squared texel themselves.
-        small = smooth_blur(small, 0.5 * (sigma**2 - 0.75) ** 0.5)
-        flat = functional.interpolate(small.movedim(-1, 1), scale_factor=2.0, mode="bilinear", align_corners=False)
-        return flat.reshape(*values.shape[:-3], values.shape[-1], rows, columns).movedim(-3, -1)
-    # A box of radius r has variance r (r + 1) / 3; each makes up for the rounding of those before it.
-    remaining = sigma**2
-    for passes in (3, 2, 1):
-        radius = max(0, round((0.25 + max(0.0, 3.0 * remaining / passes)) ** 0.5 - 0.5))
-        remaining -= radius * (radius + 1) / 3.0
-        values = box_blur(values, radius) if radius else values
-    return values
+    return _blurred(values.movedim(-1, -3), sigma).movedim(-3, -1)
 
 
-def _resized_axis(shape: tuple[int, ...], axis: int, size: int) -> list[int]:
-    result = list(shape)
-    result[axis] = size
-    return result
+def _blurred(planes: Tensor, sigma: float) -> Tensor:
+    """`smooth_blur` of [..., H, W]."""
+    rows, columns = planes.shape[-2:]
+    if sigma < 4.0 or rows % 2 or columns % 2:
+        return gaussian_blur(planes, sigma)
+    small = functional.avg_pool2d(planes.reshape(-1, 1, rows, columns), 2)
+    # Averaging by 2 and coming back bilinearly blur by 1/4 and 1/2 squared texel themselves.
+    small = _blurred(small, 0.5 * (sigma**2 - 0.75) ** 0.5)
+    return functional.interpolate(small, scale_factor=2.0, mode="bilinear", align_corners=False).reshape(planes.shape)
 
 
 def masked_blur(values: Tensor, weight: Tensor, sigma: float) -> Tensor:
