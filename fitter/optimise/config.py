@@ -71,7 +71,7 @@ class Stage:
     """Adam: per free parameter, in its own unit (mm for maps, radians and mm for poses)."""
     tolerance: float = Field(0.0, ge=0.0)
     """Stop when the energy of a step has fallen by less than this fraction (0: never)."""
-    views: Literal["any", "none", "some", "one", "several"] = "any"
+    views: Literal["any", "none", "some", "one", "two", "several", "three or more"] = "any"
     """Run only for sessions of so many views."""
     cameras: Literal["any", "known", "unknown"] = "any"
     """Run only where cameras are known, or unknown."""

@@ -37,7 +37,15 @@ KNOWN_SETTINGS = {
 """Energies and their settings, of the solvers that are not Adam."""
 MOVES = {"depth_sweep": {"deformation", "displacement"}, "ray_cast": {"displacement"}}
 """What those solvers can free that move maps only."""
-VIEWS = {"none": (0, 0), "one": (1, 1), "several": (2, math.inf), "some": (1, math.inf), "any": (0, math.inf)}
+VIEWS = {
+    "none": (0, 0),
+    "one": (1, 1),
+    "two": (2, 2),
+    "three or more": (3, math.inf),
+    "several": (2, math.inf),
+    "some": (1, math.inf),
+    "any": (0, math.inf),
+}
 """Least and most views of the sessions that a stage is meant for."""
 NEEDS_MASKS = {"contour", "silhouette"}
 """Energies that compare with a face mask."""
