@@ -148,7 +148,7 @@ def scans(record: dict[str, Any]) -> str:
         "",
         "Median distance of samples that the fit did not use to each level, without eyes, nostrils and inside of the "
         "mouth; `nricp` is `trimesh.registration.nricp_amberg` from the same alignment. Seconds: reading, finding the "
-        "face, fitting and fusing, in a process that has fitted before (kernels are compiled, nothing is written).",
+        "face, fitting, fusing and writing the folder without a report, in a process that has fitted before.",
         "",
         "| scan | M0 | M1 | M2 | M2 without smoothing | nricp | seconds | seconds of nricp |",
         "|---|---|---|---|---|---|---|---|",
@@ -156,15 +156,20 @@ def scans(record: dict[str, Any]) -> str:
     for entry in record["scans"]:
         levels = [entry["levels"][level]["skin"]["median_mm"] for level in ("M0", "M1", "M2")]
         peer = entry.get("nricp_amberg", {})
+        # Older records have no files among the seconds.
+        seconds = sum(entry.get(f"seconds_{part}", 0.0) for part in ("load", "fit", "files"))
         cells = [*levels, entry["m2_without_smoothing"]["median_mm"], peer.get("median_mm", float("nan"))]
         lines.append(
             f"| {entry['scan']} | "
             + " | ".join(f"{value:.3f}" for value in cells)
-            + f" | {entry['seconds_load'] + entry['seconds_fit']:.1f} | {peer.get('seconds', float('nan')):.1f} |"
+            + f" | {seconds:.1f} | {peer.get('seconds', float('nan')):.1f} |"
         )
     command, large = record.get("command"), record.get("large")
     if command:
-        lines += ["", f"The whole command, imports and files included: {command['seconds']:.0f} s for {command['scan']}"]
+        lines += [
+            "",
+            f"The whole command, imports and files included: {command['seconds']:.0f} s for {command['scan']}",
+        ]
         lines[-1] += f", {large['seconds']:.0f} s for {large['triangles']:,} triangles" if large else ""
         memory = (large or command)["peak_memory_mb"]
         lines[-1] += f" ({memory} MB)."

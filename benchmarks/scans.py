@@ -29,6 +29,7 @@ from benchmarks.records import headed, write_record
 from fitter.capture.scan.load import load_scan
 from fitter.capture.scan_session import load_scan_session
 from fitter.capture.types import ScanLandmarks, Session
+from fitter.export.folder import write_result
 from fitter.fit import FitOptions, fit_session
 from fitter.kernels.mesh_queries import MeshQueries
 from fitter.kernels.surface_sampling import equal_area_samples
@@ -63,6 +64,14 @@ def fitted(session: Session, model: MorphableModel, configuration: Configuration
     began = time.perf_counter()
     result = fit_session(session, model, configuration, FitOptions())
     return result, time.perf_counter() - began
+
+
+def seconds_of_files(result: FitResult) -> float:
+    """What writing the result folder takes, without a report."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        write_result(result, folder, report=False)
+        return time.perf_counter() - began
 
 
 def levels(result: FitResult) -> dict:
@@ -208,6 +217,7 @@ def main(arguments: list[str] | None = None) -> None:
         session = load_scan_session(path, landmarks="none")
         load_seconds = time.perf_counter() - began
         result, seconds = fitted(session, model, configuration)
+        written = seconds_of_files(result)
         capacity, _ = fitted(session, model, without_smoothing(configuration))
         row = {
             "scan": path.name,
@@ -218,6 +228,7 @@ def main(arguments: list[str] | None = None) -> None:
             "counted_triangles": result.scan.counted_triangles,
             "seconds_load": round(load_seconds, 2),
             "seconds_fit": round(seconds, 2),
+            "seconds_files": round(written, 2),
             "stages": {k: round(v, 2) for k, v in result.timings.items()},
         }
         if not options.no_peer:
@@ -225,7 +236,10 @@ def main(arguments: list[str] | None = None) -> None:
         rows.append(row)
         skin = {level: row["levels"][level]["skin"] for level in ("M0", "M1", "M2")}
         shown = "  ".join(f"{k} {v['median_mm']:.3f} mm {v['normal_median']:.2f}°" for k, v in skin.items())
-        print(f"{path.name}: {shown}  {seconds:.1f} s  peer {row.get('nricp_amberg')}", flush=True)
+        print(
+            f"{path.name}: {shown}  {load_seconds + seconds + written:.1f} s  peer {row.get('nricp_amberg')}",
+            flush=True,
+        )
     record = headed(
         "scans",
         {
@@ -247,7 +261,10 @@ def main(arguments: list[str] | None = None) -> None:
     if options.landmarks:
         held_out = held_out_landmarks(options.scans[0], options.landmarks, model, configuration)
         record["held_out_landmarks"] = held_out
-        for name, of in (("held_out_median_mm", "errors_mm"), ("held_out_own_median_mm", "errors_of_the_models_own_mm")):
+        for name, of in (
+            ("held_out_median_mm", "errors_mm"),
+            ("held_out_own_median_mm", "errors_of_the_models_own_mm"),
+        ):
             record[name] = round(float(np.median(np.concatenate([row[of] for row in held_out]))), 3)
     with tempfile.TemporaryDirectory() as folder:
         record["command"] = {"scan": options.scans[0].name, **whole_command(options.scans[0], Path(folder) / "fit")}

@@ -178,3 +178,24 @@ def _refusal(stage: dict) -> str:
     line = str(caught.value)
     assert "second look" in line and "\n" not in line
     return line
+
+
+@pytest.mark.parametrize("views", [1, 2, 3, 5])
+@pytest.mark.parametrize("known", [True, False])
+def test_each_number_of_views_has_one_way_to_its_maps(views, known):
+    """One M0 and one first search, whichever stages the preset has for so many views."""
+    problem = SimpleNamespace(
+        observation=SimpleNamespace(view_count=views), cameras_known=known, scan=None, configuration=None
+    )
+    stages = [stage for stage in load_configuration("session").stages if applies(stage, problem)]
+    first = [stage.name for stage in stages if stage.solver == "depth_sweep" and stage.passes[0].samples == 192]
+    m0 = [
+        stage.name
+        for stage in stages
+        if {"identity", "expression"} <= set(stage.free) and "consistency" in stage.energies
+    ]
+    if views == 1:
+        assert not first and not m0
+    else:
+        assert len(first) == 1 and [name for name in m0 if name != "focal"] == m0[-1:]
+        assert ("two views" in first[0]) == (views == 2 and known)

@@ -216,6 +216,8 @@ def test_files_of_an_earlier_result_do_not_stay_behind(result, tmp_path):
     assert not any((tmp_path / name).exists() for name in SCAN_FILES | {"report.html"})
     write_result(result, tmp_path, report=False)
     assert not any((tmp_path / name).exists() for name in PHOTOGRAPH_FILES) and is_complete(tmp_path)
+    # Pictures of the error are drawn with the report only; the mesh is always there.
+    assert (tmp_path / "scan_error.ply").is_file() and not (tmp_path / "scan_error.png").exists()
 
 
 def test_the_same_bytes_twice(written, tmp_path):

@@ -48,7 +48,7 @@ def scan_command(
         displacement: Texels per side of the displacement map (256, 512, 1024).
         texture: Texels per side of the textures.
         strict: A photograph that cannot be used is an error.
-        report: Write report.html.
+        report: Write report.html, and scan_error.png.
         again: Fit again even if the folder holds a result.
         device: cpu or cuda.
         seed: Seed of everything random.

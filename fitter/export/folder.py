@@ -14,7 +14,7 @@ from fitter.atomic import write_bytes
 from fitter.errors import InputError
 from fitter.export import cameras, meshes, records
 from fitter.export.gltf import build_glb
-from fitter.export.maps import map_files
+from fitter.export.maps import map_files, png
 from fitter.export.patches import with_painted_patches
 from fitter.obj import decimals_for, format_mtl, format_obj
 from fitter.result.types import FitResult
@@ -90,7 +90,7 @@ def write_result(
         result: The fit.
         folder: Where to write; made if it is not there. Files of an earlier result are replaced one by one, those that
             this one lacks are removed.
-        report: Whether to draw and write report.html too.
+        report: Whether to draw and write report.html too, and of a scan the picture of its error.
         texture_bits: 8, or 16 for texture.png and albedo.png.
         paint_eyes: Whether eyeballs and inside of the mouth get the fitted albedo in texture and albedo; False where
             the fit has painted them itself.
@@ -128,12 +128,14 @@ def write_result(
     write("coefficients.json", records.json_bytes(records.coefficient_record(result)))
     write("landmarks3d.json", records.json_bytes(records.landmark_record(result)))
     write("fit.json", records.json_bytes(records.fit_record(result)))
-    scan_studio = _write_scan(result, write) if result.scan is not None else None
+    if result.scan is not None:
+        _write_scan_error(result, write)
     if report:
         from fitter.export.report import build_report
 
         tell("report", 0.6)
-        write(REPORT, build_report(result, scan_studio))
+        studio = _write_scan_picture(result, write) if result.scan is not None else None
+        write(REPORT, build_report(result, studio))
     write("timings.json", records.json_bytes(records.timing_record(result, time.perf_counter() - start)))
     write_marker(write)
     tell("done", 1.0)
@@ -149,15 +151,21 @@ def write_marker(write: _Writer) -> None:
         raise output_error(write.folder / MARKER, error) from error
 
 
-def _write_scan(result: FitResult, write: _Writer) -> ScanStudio:
-    """Write a scan's own files; returns what drew them, for the report."""
+def _write_scan_error(result: FitResult, write: _Writer) -> None:
+    """The scan coloured by its distance to the fit."""
+    from fitter.export.scan_files import ERROR_MESH, scan_error_ply
+
+    write(ERROR_MESH, scan_error_ply(result))
+
+
+def _write_scan_picture(result: FitResult, write: _Writer) -> ScanStudio:
+    """Write the picture of it; returns what drew that, for the report."""
     from fitter.export.report.pictures import Studio
     from fitter.export.report.scan_pictures import ScanStudio
-    from fitter.export.scan_files import scan_files
+    from fitter.export.scan_files import ERROR_PICTURE
 
     studio = ScanStudio(Studio(result))
-    for name, data in scan_files(result, studio).items():
-        write(name, data)
+    write(ERROR_PICTURE, png(studio.error_sheet))
     return studio
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from fitter.export.cameras import unit_name
 from fitter.export.error_mesh import error_ply, finest_limit
-from fitter.export.maps import png
-from fitter.export.report.scan_pictures import ScanStudio
 from fitter.result.types import FitResult
 
 ERROR_MESH, ERROR_PICTURE = "scan_error.ply", "scan_error.png"
@@ -30,11 +28,3 @@ def scan_error_ply(result: FitResult) -> bytes:
         ),
         flags={"counted": outcome.counted},
     )
-
-
-def scan_files(result: FitResult, studio: ScanStudio) -> dict[str, bytes]:
-    """File name -> content; `studio` draws `result`."""
-    return {
-        ERROR_MESH: scan_error_ply(result),
-        ERROR_PICTURE: png(studio.error_sheet),
-    }
