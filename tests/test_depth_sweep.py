@@ -113,15 +113,15 @@ def test_kernels_and_grids_agree_on_the_cost(dented, open_model, monkeypatch, lo
     costs = []
     for kernels in (True, False):
         monkeypatch.setattr(swept_cost, "has_sweep_kernels", lambda _, kernels=kernels: kernels)
-        costs.append(swept_cost.depth_cost(state, stage, compared, surface, comparison, depths, 0.0))
+        costs.append(swept_cost.depth_cost(state, compared, surface, comparison, depths))
     by_kernels, on_grids = costs
     assert float(on_grids.max()) > 1.0 and float((on_grids > 0).float().mean()) > 0.3
     assert torch.allclose(by_kernels, on_grids, rtol=1e-3, atol=1e-3)
     # Where the surface is, the cost is the disagreement that is reported.
     here = comparison.agreements(sampled)
     energy = sum(float(one.energy) for one in here) * float(comparison.weight.sum())
-    unblurred = replace(stage, energies=stage.energies | {"depth": {"patch": 1e-3}})
-    middle = swept_cost.depth_cost(state, unblurred, compared, surface, comparison, torch.zeros(1), 0.0)
+    unblurred = replace(comparison, patch=1e-3)
+    middle = swept_cost.depth_cost(state, compared, surface, unblurred, torch.zeros(1))
     assert float(middle.sum()) == pytest.approx(energy, rel=1e-3)
 
 

@@ -132,7 +132,7 @@ def _search(
     depths = torch.arange(-reach, reach + 1, device=state.identity.device, dtype=state.identity.dtype) * step
     comparison = Comparison.of(stage, compared, samples, sampled, progress)
     here = comparison.agreements(sampled)
-    cost = depth_cost(state, stage, compared, surface, comparison, depths, progress)
+    cost = depth_cost(state, compared, surface, comparison, depths)
     log.energy("consistency", sum(float(one.energy) for one in here))
     found = estimate_depth(cost)
     log.residuals["depth_found"] = float((found.curvature > 0).sum() / (cost[0] > 0).sum().clamp_min(1))

@@ -51,6 +51,8 @@ class Comparison:
     """Of `disagreement`."""
     robust: float
     """Geman-McClure scale."""
+    patch: float
+    """Width of the patch over which costs are averaged, samples."""
     kept: Tensor
     """[L] those of the samples that two views see."""
 
@@ -67,7 +69,8 @@ class Comparison:
         scale = common_scale(first, weight, filters["mode"], filters["window"])
         kept = samples.from_grid(weight.sum(0)).nonzero()[:, 0]
         robust = setting(stage, "consistency", "robust", 3.0, progress)
-        return Comparison(samples, seen, weight, scale, filters, robust, kept)
+        patch = setting(stage, "depth", "patch", 0.75, progress) * samples.resolution / REFERENCE_SAMPLES
+        return Comparison(samples, seen, weight, scale, filters, robust, patch, kept)
 
     @property
     def compares(self) -> Tensor:
@@ -90,24 +93,22 @@ class Comparison:
 
 
 def depth_cost(
-    state: FaceState, stage: Stage, compared: Compared, surface: PlacedSamples, comparison: Comparison, depths: Tensor,
-    progress: float,
-) -> Tensor:  # fmt: skip
+    state: FaceState, compared: Compared, surface: PlacedSamples, comparison: Comparison, depths: Tensor
+) -> Tensor:
     """What the views disagree by with the surface moved along its normals by each of `depths` [D], mm: [D, S, S].
 
     The robust disagreement of photo-consistency, in the mean over a patch around each sample.
     """
-    samples, compares = surface.samples, comparison.compares
-    patch = setting(stage, "depth", "patch", 0.75, progress) * samples.resolution / REFERENCE_SAMPLES
+    compares = comparison.compares
     images = [signal.image[: signal.channel_count] for signal in compared.signals]
     scales = [signal.scale for signal in compared.signals]
     lines = _normals_in_views(state, surface, comparison.kept, scales)
     fast = comparison.filters["mode"] == "gain" and has_sweep_kernels(comparison.weight)
     energy_of = _energy_by_kernels if fast else _energy_of_grids
     costs = []
-    for chunk in depths.split(max(AT_ONCE // samples.resolution**2, 1)):
+    for chunk in depths.split(max(AT_ONCE // comparison.samples.resolution**2, 1)):
         energy = energy_of(comparison, images, lines, chunk)
-        costs.append(masked_blur(energy, compares, patch) * compares)
+        costs.append(masked_blur(energy, compares, comparison.patch) * compares)
     return torch.cat(costs)
 
 
