@@ -1,6 +1,6 @@
 """Rigid alignment of face scans without landmarks: repeatability over poses, damage, and things that are no face.
 
-    python -m benchmarks.scan_alignment SCAN… --out benchmarks/results/scan-alignment.json [--pictures FOLDER]
+    python -m benchmarks.scan_alignment SCAN… --out benchmarks/results/scan-alignment.json [--pictures FOLDER] [--whole]
 
 Every scan is aligned as it lies; then in random poses, in metres, and damaged, each in a random pose. A result is right
 when it lies within 2° and 2 mm (of the nose tip) of the one of the whole scan for whole scans, within 5° and 6 mm for
@@ -177,8 +177,8 @@ class Trials:
         self.rows.append(Row(scan, trial, seconds, score, runner_up, certain, degrees, millimetres, right))
         return result
 
-    def scan(self, path: Path, poses: int, pictures: Path | None) -> None:
-        """All trials of one scan."""
+    def scan(self, path: Path, poses: int, pictures: Path | None, *, whole_only: bool = False) -> None:
+        """All trials of one scan; whole, or damaged as well."""
         scan = load_scan(path)
         mesh = (scan.vertices, scan.triangles)
         name = f"{path.parent.name}/{path.name}"
@@ -199,6 +199,8 @@ class Trials:
             trimesh.Trimesh(moved(pose, mesh[0]) / 1000, mesh[1], process=False).export(file)
             metres = load_scan(file)
         self.run(name, "in metres", (metres.vertices, metres.triangles), pose @ truth, WHOLE)
+        if whole_only:
+            return
         local = (mesh[0] - truth[:3, 3]) @ truth[:3, :3] - self.nose
         for kind, (vertices, triangles) in damaged(mesh, local, random).items():
             for _ in range(2):
@@ -269,14 +271,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scan-alignment.json")
     parser.add_argument("--pictures", type=Path, default=None)
     parser.add_argument("--poses", type=int, default=5, help="random poses of each whole scan")
+    parser.add_argument("--whole", action="store_true", help="whole scans only: no damage, nothing without a face")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     trials = Trials(load_open_model())
     trials.run("generated", "warm-up", no_faces()["sphere 80"], None)
     trials.rows.clear()
     for path in options.scans:
-        trials.scan(path, options.poses, options.pictures)
-    for name, mesh in (no_faces() | body_parts()).items():
+        trials.scan(path, options.poses, options.pictures, whole_only=options.whole)
+    faceless = {} if options.whole else no_faces() | body_parts()
+    for name, mesh in faceless.items():
         trials.run(name, "no face", mesh, None)
     table = summary(trials.rows)
     for line in table:
