@@ -8,6 +8,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -285,3 +287,18 @@ def test_report_and_smoke_of_model(inputs, tmp_path, capsys):
     assert not re.search(r"(src|href)=.https?:", page), "the page must be self-contained"
     assert run(["model"]) == 0
     assert "jawOpen" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--version"], 0, "0."),
+        (["fit", "--help"], 0, "usage: hrn fit"),
+        (["fit", "--bogus"], 2, "--bogus"),
+        (["bogus"], 2, "'bogus'"),
+    ],
+)
+def test_the_process_leaves_with_its_code_and_all_that_it_said(arguments, code, said):
+    """Through a pipe, which is flushed only at the end."""
+    done = subprocess.run([sys.executable, "-m", "fitter", *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == code and said in done.stdout + done.stderr and "Traceback" not in done.stderr

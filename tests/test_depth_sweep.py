@@ -108,7 +108,7 @@ def test_kernels_and_grids_agree_on_the_cost(dented, open_model, monkeypatch, lo
     surface = deformed_surface(problem, state, surface_samples(open_model, 192))
     compared = compared_at(problem, state, stage, stage.passes[0], StageLog())
     sampled = sample_views(state, compared.signals, surface.samples, surface.geometry, surface.topology)
-    comparison = swept_cost.Comparison.of(stage, compared, surface.samples, sampled, 0.0)
+    comparison = swept_cost.ViewComparison.of(stage, compared, surface.samples, sampled, 0.0)
     depths = torch.tensor([-40.0, -1.0, 0.0, 0.5, 40.0])
     costs = []
     for kernels in (True, False):

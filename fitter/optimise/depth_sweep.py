@@ -25,7 +25,7 @@ from fitter.optimise.map_settings import map_weights, softened_weights, tangent_
 from fitter.optimise.map_solver import MAP_BORDER, BlockField, clamp_step, fade_border, map_step
 from fitter.optimise.placed_samples import PlacedSamples, deformed_surface, displaced_samples, displaced_surface
 from fitter.optimise.problem import Problem, StageLog, setting
-from fitter.optimise.swept_cost import Comparison, depth_cost
+from fitter.optimise.swept_cost import ViewComparison, depth_cost
 from fitter.optimise.views import sample_views
 
 SWEEP_SETTINGS: dict[str, frozenset[str]] = {
@@ -130,7 +130,7 @@ def _search(
     step = setting(stage, "depth", "step_mm", 0.25, progress)
     reach = max(round(setting(stage, "depth", "reach_mm", 2.0, progress) / step), 1)
     depths = torch.arange(-reach, reach + 1, device=state.identity.device, dtype=state.identity.dtype) * step
-    comparison = Comparison.of(stage, compared, samples, sampled, progress)
+    comparison = ViewComparison.of(stage, compared, samples, sampled, progress)
     here = comparison.agreements(sampled)
     cost = depth_cost(state, compared, surface, comparison, depths)
     log.energy("consistency", sum(float(one.energy) for one in here))

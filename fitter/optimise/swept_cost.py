@@ -36,7 +36,7 @@ AT_ONCE = 6 * 192**2
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ViewComparison:
     """How views are compared, the same at all depths: who sees what, exposure and contrast are those of the surface as it
     is."""
 
@@ -59,7 +59,7 @@ class Comparison:
     @staticmethod
     def of(
         stage: Stage, compared: Compared, samples: SurfaceSamples, sampled: tuple[SampledViews, ...], progress: float
-    ) -> Comparison:
+    ) -> ViewComparison:
         """With the stage's settings as they are after a share `progress` of its steps."""
         filters = comparison_filters(stage, samples, progress) | {"widest": WIDEST}
         weight = trusted_weight(samples, sampled[0].weight, compared.trust)
@@ -70,7 +70,7 @@ class Comparison:
         kept = samples.from_grid(weight.sum(0)).nonzero()[:, 0]
         robust = setting(stage, "consistency", "robust", 3.0, progress)
         patch = setting(stage, "depth", "patch", 0.75, progress) * samples.resolution / REFERENCE_SAMPLES
-        return Comparison(samples, seen, weight, scale, filters, robust, patch, kept)
+        return ViewComparison(samples, seen, weight, scale, filters, robust, patch, kept)
 
     @property
     def compares(self) -> Tensor:
@@ -93,7 +93,7 @@ class Comparison:
 
 
 def depth_cost(
-    state: FaceState, compared: Compared, surface: PlacedSamples, comparison: Comparison, depths: Tensor
+    state: FaceState, compared: Compared, surface: PlacedSamples, comparison: ViewComparison, depths: Tensor
 ) -> Tensor:
     """What the views disagree by with the surface moved along its normals by each of `depths` [D], mm: [D, S, S].
 
@@ -113,7 +113,7 @@ def depth_cost(
 
 
 def _energy_by_kernels(
-    comparison: Comparison, images: list[Tensor], lines: list[tuple[Tensor, Tensor]], depths: Tensor
+    comparison: ViewComparison, images: list[Tensor], lines: list[tuple[Tensor, Tensor]], depths: Tensor
 ) -> Tensor:
     """The same as `_energy_of_grids` in mode `gain`, without a grid of every view, channel and depth."""
     samples, filters = comparison.samples, comparison.filters
@@ -131,7 +131,7 @@ def _energy_by_kernels(
 
 
 def _energy_of_grids(
-    comparison: Comparison, images: list[Tensor], lines: list[tuple[Tensor, Tensor]], depths: Tensor
+    comparison: ViewComparison, images: list[Tensor], lines: list[tuple[Tensor, Tensor]], depths: Tensor
 ) -> Tensor:
     """Robust disagreement at each depth, summed over views and channels, [D, S, S]."""
     samples = comparison.samples
