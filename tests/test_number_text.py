@@ -24,6 +24,14 @@ def test_integers_with_their_separators():
     assert integer_lines("f", table[:0], [" ", " ", " "]) == b""
 
 
+def test_shares_of_the_threads_follow_one_another(monkeypatch):
+    table = np.random.default_rng(0).normal(size=(1001, 3)) * 1e6
+    expected = "".join("v" + "".join(f" {number:.3f}" for number in row) + "\n" for row in np.round(table, 3))
+    monkeypatch.setattr("fitter.number_text.ROWS", 100)
+    assert decimal_lines("v", table, 3).decode() == expected
+    assert integer_lines("f", np.arange(1001)[:, None], [" "]).split()[1::2] == [b"%d" % row for row in range(1001)]
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e15])
 def test_what_cannot_be_written_is_an_error(bad):
     with pytest.raises(ValueError, match="finite"):

@@ -10,7 +10,7 @@ import trimesh
 from PIL import Image
 
 from fitter.capture.scan.load import load_scan
-from fitter.capture.scan.quality import estimate_noise, median_edge
+from fitter.capture.scan.quality import _residual_variance, estimate_noise, median_edge
 from fitter.capture.scan.read import find_unit, read_mesh
 from fitter.capture.scan.reduce import reduce_mesh
 from fitter.errors import InputError
@@ -224,6 +224,19 @@ def test_landmarks_beside_the_scan_and_given_ones(tmp_path):
 def test_noise_is_measured(edge, noise):
     mesh = face_sheet(edge, half=60.0 if edge > 0.5 else 40.0, noise=noise)
     assert estimate_noise(*mesh) == pytest.approx(noise, rel=0.08, abs=0.03)
+
+
+def test_quadrics_leave_what_least_squares_leaves():
+    points = np.random.default_rng(4).normal(size=(3, 16, 3)) * [5.0, 4.0, 0.5] + 100.0
+    left = _residual_variance(points)
+    for cloud, found in zip(points, left, strict=True):
+        centred = cloud - cloud.mean(0)
+        x, y, height = (centred @ np.linalg.svd(centred)[2].T).T
+        basis = np.stack([np.ones(16), x, y, x * x, x * y, y * y], 1)
+        expected = np.linalg.lstsq(basis, height, rcond=None)[1][0] / 10
+        assert found == pytest.approx(expected, rel=1e-6)
+    line = np.arange(16.0)[:, None] * [1.0, 2.0, 3.0]
+    assert _residual_variance(line[None]) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_noise_does_not_depend_on_place_or_direction():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from numba import njit
 from scipy.spatial import cKDTree
 
 from fitter.mesh_normals import vertex_normals
@@ -67,11 +68,23 @@ class Template:
 
 def farthest_points(points: np.ndarray, count: int) -> np.ndarray:
     """Rows of `count` evenly spread points [N, 3], each the farthest from those before it; the first is row 0's."""
-    rows = np.zeros(min(count, len(points)), int)
-    distance = ((points - points[0]) ** 2).sum(1)
-    for step in range(1, len(rows)):
-        rows[step] = distance.argmax()
-        distance = np.minimum(distance, ((points - points[rows[step]]) ** 2).sum(1))
+    return _farthest(np.ascontiguousarray(points, np.float64), min(count, len(points)))
+
+
+@njit(cache=True, nogil=True)
+def _farthest(points, count):
+    rows = np.zeros(count, np.int64)
+    squared = np.full(points.shape[0], np.inf)
+    for step in range(1, count):
+        last, farthest = rows[step - 1], 0
+        for point in range(points.shape[0]):
+            away = 0.0
+            for axis in range(3):
+                away += (points[point, axis] - points[last, axis]) ** 2
+            squared[point] = min(squared[point], away)
+            if squared[point] > squared[farthest]:
+                farthest = point
+        rows[step] = farthest
     return rows
 
 

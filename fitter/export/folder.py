@@ -14,10 +14,11 @@ from fitter.atomic import write_bytes
 from fitter.errors import InputError
 from fitter.export import cameras, meshes, records
 from fitter.export.gltf import build_glb
-from fitter.export.maps import map_files, png
+from fitter.export.maps import colour_png, map_files, png
 from fitter.export.patches import with_painted_patches
-from fitter.obj import decimals_for, format_mtl, format_obj
+from fitter.obj import ObjMesh, decimals_for, format_mtl, format_obj
 from fitter.result.types import FitResult
+from fitter.threads import in_threads
 
 if TYPE_CHECKING:
     from fitter.export.report.scan_pictures import ScanStudio
@@ -117,10 +118,13 @@ def write_result(
     write = _Writer(folder)
     if paint_eyes:
         result = with_painted_patches(result)
-    tell("meshes", 0.0)
-    _write_meshes(result, write)
-    tell("maps", 0.3)
-    _write_maps(result, write, texture_bits)
+    tell("meshes and maps", 0.0)
+    # Side by side, as the dense mesh's text takes about as long as all the rest; nothing in them runs Numba's own threads.
+    for files in in_threads(
+        lambda make: make(), (lambda: _dense_files(result), lambda: _other_files(result, texture_bits))
+    ):
+        for name, data in files.items():
+            write(name, data)
     tell("records", 0.5)
     if result.views:
         write("cameras.json", records.json_bytes(cameras.camera_records(result)))
@@ -169,46 +173,41 @@ def _write_scan_picture(result: FitResult, write: _Writer) -> ScanStudio:
     return studio
 
 
-def _write_meshes(result: FitResult, write: _Writer) -> None:
-    unit = cameras.unit_name(result)
-    decimals = decimals_for(result.mm_per_unit)
+def _dense_files(result: FitResult) -> dict[str, bytes]:
+    """M2's mesh by file name."""
+    mesh = meshes.dense_mesh(result, meshes.textured_triangles(result.model))
+    level = "M2: with the displacement map; texture coordinates of the maps; the eyes are M1's"
+    return {"dense.obj": _obj(result, mesh, level, meshes.MATERIAL_LIBRARY)}
+
+
+def _other_files(result: FitResult, texture_bits: int) -> dict[str, bytes]:
+    """The meshes of M0 and M1, their materials, every map, and the GLB, by file name."""
     textured = meshes.textured_triangles(result.model)
-
-    def about(level: str) -> str:
-        return f"{level}; unit: {unit} ({result.mm_per_unit:.9g} mm); frame: the session's world"
-
-    write(
-        "m0.obj",
-        format_obj(
-            meshes.coarse_mesh(result),
-            decimals=decimals,
-            comment=about("M0: the face model; the model's own texture coordinates"),
-        ),
-    )
+    maps = map_files(result, texture_bits=texture_bits)
+    # Programs that read GLB expect 8 bits.
+    texture = maps.files["texture.png"] if texture_bits == 8 else colour_png(result.texture)
     library = meshes.MATERIAL_LIBRARY
-    write(library, format_mtl(meshes.materials(result, textured)))
-    for name, mesh, level in (
-        (
-            "face.obj",
+    return {
+        "m0.obj": _obj(result, meshes.coarse_mesh(result), "M0: the face model; the model's own texture coordinates"),
+        library: format_mtl(meshes.materials(result, textured)),
+        "face.obj": _obj(
+            result,
             meshes.face_mesh(result, textured),
             "M1: with the deformation map; texture coordinates of the maps",
+            library,
         ),
-        (
-            "dense.obj",
-            meshes.dense_mesh(result, textured),
-            "M2: with the displacement map; texture coordinates of the maps; the eyes are M1's",
-        ),
-    ):
-        write(name, format_obj(mesh, material_library=library, decimals=decimals, comment=about(level)))
+        **maps.files,
+        "face.glb": build_glb(result, texture),
+        "maps.json": records.json_bytes(maps.record),
+    }
 
 
-def _write_maps(result: FitResult, write: _Writer, texture_bits: int) -> None:
-    maps = map_files(result, texture_bits=texture_bits)
-    for name, data in maps.files.items():
-        write(name, data)
-    texture = maps.files["texture.png"]
-    if texture_bits == 16:
-        # Programs that read GLB expect 8 bits.
-        texture = map_files(result).files["texture.png"]
-    write("face.glb", build_glb(result, texture))
-    write("maps.json", records.json_bytes(maps.record))
+def _obj(result: FitResult, mesh: ObjMesh, level: str, library: str | None = None) -> bytes:
+    """A mesh as an OBJ file that says what it is."""
+    unit = f"{cameras.unit_name(result)} ({result.mm_per_unit:.9g} mm)"
+    return format_obj(
+        mesh,
+        material_library=library,
+        decimals=decimals_for(result.mm_per_unit),
+        comment=f"{level}; unit: {unit}; frame: the session's world",
+    )

@@ -101,9 +101,8 @@ def inner_parts(result: FitResult) -> np.ndarray:
     skin = model.regions["skin"].cpu().numpy()
     inner = triangles[~in_atlas(model) & ~skin[triangles].any(1)]
     if len(inner) and len(result.dense.vertices):
-        distance, _ = cKDTree(result.dense.vertices).query(
-            result.vertices_m1[np.unique(inner)], distance_upper_bound=HELD_MM
-        )
+        tree = cKDTree(result.dense.vertices, balanced_tree=False, compact_nodes=False)
+        distance, _ = tree.query(result.vertices_m1[np.unique(inner)], distance_upper_bound=HELD_MM)
         if np.isfinite(distance).all():
             return inner[:0]
     return inner

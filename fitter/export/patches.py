@@ -53,9 +53,9 @@ def with_painted_patches(result: FitResult) -> FitResult:
 
 def _skin_tone(result: FitResult, image: np.ndarray) -> np.ndarray:
     """[3] how a map [T, T, 3] compares with the fitted albedo, in the median of skin inside the atlas."""
-    size = image.shape[0]
-    nearest = ((np.arange(size) + 0.5) / size * len(result.map_valid)).astype(int)
-    skin = image[result.map_valid[nearest[:, None], nearest]]
+    size = len(result.map_valid)
+    nearest = ((np.arange(size) + 0.5) / size * image.shape[0]).astype(int)
+    skin = image[nearest[:, None], nearest][result.map_valid]
     if not skin.size:
         return np.ones(3)
     albedo = np.median(vertex_colours(result)[result.model.regions["face"].cpu().numpy()], 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -54,8 +55,9 @@ class SurfaceSamples:
         return grid.flatten(0, 1)[self.texel]
 
 
+@lru_cache(maxsize=8)
 def surface_samples(model: MorphableModel, resolution: int) -> SurfaceSamples:
-    """Samples of M1 on an S × S grid over the atlas."""
+    """Samples of M1 on an S × S grid over the atlas; made once and kept."""
     hidden = model.regions["mouth_inside"] | model.regions.get("sockets", torch.zeros_like(model.regions["face"]))
     return rasterise_atlas(model.atlas_uv, model.atlas_triangles, hidden, resolution)
 

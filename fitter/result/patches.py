@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -49,8 +50,9 @@ def patch_triangles(model: MorphableModel) -> Tensor:
     return model.triangles[(area > 1e-9) & ~torch.isin(keys(model.triangles), keys(model.atlas_triangles))]
 
 
+@lru_cache(maxsize=4)
 def patch_samples(model: MorphableModel, resolution: int) -> SurfaceSamples | None:
-    """The texels of the patches, or None where the model has none.
+    """The texels of the patches, or None where the model has none; found once and kept.
 
     An eyeball's patch is its front seen along z, with its back folded underneath: of triangles that share a texel
     the one further out of the face counts.

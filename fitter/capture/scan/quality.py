@@ -6,8 +6,10 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.special import gammaincinv
 
+from fitter.mesh_normals import lengths
+
 SAMPLES = 4000
-EDGE_SAMPLES = 200_000
+EDGE_SAMPLES = 50_000
 NEAR, FAR = 16, 40
 """Points of the two neighbourhoods that are compared."""
 TERMS = 6
@@ -21,8 +23,8 @@ def median_edge(vertices: np.ndarray, triangles: np.ndarray) -> float:
     if len(triangles) == 0:
         return 0.0
     triangles = triangles[:: max(1, len(triangles) // EDGE_SAMPLES)]
-    lengths = np.linalg.norm(vertices[triangles] - vertices[np.roll(triangles, -1, axis=1)], axis=2)
-    return float(np.median(lengths))
+    starts, ends = vertices[triangles.ravel()], vertices[np.roll(triangles, -1, axis=1).ravel()]
+    return float(np.median(lengths(ends - starts)))
 
 
 def estimate_noise(vertices: np.ndarray, triangles: np.ndarray) -> float:
@@ -69,7 +71,10 @@ def _residual_variance(points: np.ndarray) -> np.ndarray:
     height, across, along = local[..., 0], local[..., 1], local[..., 2]
     scale = np.maximum(np.abs(local).max((1, 2)), 1e-12)[:, None]
     x, y = across / scale, along / scale
-    basis, _ = np.linalg.qr(np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1))
-    explained = np.einsum("skt,sk->st", basis, height)
-    left = np.einsum("sk,sk->s", height, height) - np.einsum("st,st->s", explained, explained)
+    basis = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], 1)
+    # Normal equations, which take a third of the time of QR: the terms are of one size. Points on a line need the ridge.
+    equations = basis @ basis.transpose(0, 2, 1) + 1e-12 * points.shape[1] * np.eye(TERMS)
+    known = np.einsum("stk,sk->st", basis, height)
+    coefficients = np.linalg.solve(equations, known[..., None])[..., 0]
+    left = np.einsum("sk,sk->s", height, height) - np.einsum("st,st->s", coefficients, known)
     return np.maximum(left, 0.0) / (points.shape[1] - TERMS)
