@@ -64,3 +64,14 @@ def test_neighbours_of_a_minimum_are_not_another():
     short = DEPTHS[5:8]
     found = estimate_depth(_curve(1.0 + 0.01 * short**2))
     assert float(found.curvature) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("depths", [3, 5, 17])
+def test_compiled_loops_find_the_same(depths):
+    random = torch.Generator().manual_seed(depths)
+    cost = torch.rand(depths, 30, 40, generator=random, dtype=torch.float64)
+    cost[:, :5] = 0.0
+    cost[:, 5:10] += (torch.arange(depths, dtype=torch.float64)[:, None, None] - depths // 2) ** 2
+    expected, found = estimate_depth(cost), estimate_depth(cost.float())
+    torch.testing.assert_close(found.offset.double(), expected.offset, rtol=0.0, atol=1e-4)
+    torch.testing.assert_close(found.curvature.double(), expected.curvature, rtol=1e-4, atol=1e-5)

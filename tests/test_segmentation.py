@@ -1,10 +1,23 @@
 """The face mask: known boundaries are found, missing ones are not trusted."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
 
-from fitter.capture.segmentation import landmark_outline, polygon_mask, segment_face
+from fitter.capture.segmentation import (
+    COLOUR_NOISE,
+    _best_columns,
+    _fit_mixture,
+    _log_density,
+    _monomials,
+    landmark_outline,
+    polygon_mask,
+    segment_face,
+)
 
 SIZE = (240, 220)
 SKIN = np.array([0.78, 0.58, 0.48])
@@ -116,3 +129,52 @@ def test_polygon_and_landmark_outline():
     inside = polygon_mask(outline, (200, 200))
     assert outline.shape == (27, 2) and inside[100, 100] and inside[70, 100] and not inside[20, 100]
     assert not inside[180, 100] and 8000 < inside.sum() < 14000
+
+
+def _naive_mixture(samples, means, covariances, shares, steps):
+    """Expectation and maximisation, spelt out."""
+    for _ in range(steps):
+        density = np.stack(
+            [
+                np.log(share) + multivariate_normal(mean, covariance).logpdf(samples)
+                for mean, covariance, share in zip(means, covariances, shares, strict=True)
+            ],
+            1,
+        )
+        member = np.exp(density - logsumexp(density, axis=1, keepdims=True))
+        total = member.sum(0) + 1e-3
+        shares, means = total / total.sum(), (member.T @ samples + 1e-3 * means) / total[:, None]
+        offset = samples[:, None] - means
+        covariances = np.einsum("nk,nki,nkj->kij", member, offset, offset) / total[:, None, None]
+        covariances = covariances + np.eye(3) * COLOUR_NOISE**2
+    return means, covariances, shares
+
+
+def test_mixtures_are_those_of_the_textbook():
+    random = np.random.default_rng(7)
+    samples = np.concatenate([random.normal(size=(400, 3)) * [3, 1, 2] + [20, -5, 4], random.normal(size=(300, 3)) * 4])
+    samples -= samples.mean(0)
+    start = _fit_mixture(samples, 3, np.random.default_rng(0), steps=0)
+    expected = _naive_mixture(samples, *start, steps=5)
+    found = _fit_mixture(samples, 3, np.random.default_rng(0), steps=5)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-8)
+    density = _monomials(samples) @ _log_density(*found)
+    for number, (mean, covariance, share) in enumerate(zip(*expected, strict=True)):
+        truth = np.log(share) + multivariate_normal(mean, covariance).logpdf(samples)
+        np.testing.assert_allclose(density[:, number], truth, rtol=1e-8, atol=1e-8)
+
+
+def test_the_best_path_is_the_best_of_all():
+    """Every path of a small table, twice around, tried."""
+    score = np.random.default_rng(3).normal(size=(3, 4))
+    bend = 0.3
+    best = max(
+        (start + np.cumsum([0, *moves]) for start in range(4) for moves in itertools.product((-1, 0, 1), repeat=5)),
+        key=lambda path: (
+            -np.inf
+            if path.min() < 0 or path.max() > 3
+            else sum(score[row % 3, column] for row, column in enumerate(path)) - bend * np.abs(np.diff(path)).sum()
+        ),
+    )
+    assert _best_columns(score, bend).tolist() == best.tolist()

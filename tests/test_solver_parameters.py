@@ -66,6 +66,27 @@ def sampled_views(**given: torch.Tensor) -> SampledViews:
     return SampledViews(**{f.name: given.get(f.name, torch.ones(())) for f in fields(SampledViews)})
 
 
+def test_shapes_that_are_kept_follow_their_coefficients():
+    """Another tensor, another row, a change in place: each gives its own M0; the same ones give the same."""
+    state = toy_state()
+
+    def expected(now: FaceState, row: int) -> torch.Tensor:
+        shape = MODEL.shape(now.identity, now.expression[row])
+        return transform_points(now.world_from_model, shape * now.log_scale.exp())
+
+    for row in (0, 1, 0):
+        torch.testing.assert_close(m0_vertices(MODEL, state, row), expected(state, row))
+    moved = replace(state, identity=state.identity + 1.0)
+    torch.testing.assert_close(m0_vertices(MODEL, moved), expected(moved, 0))
+    before = m0_vertices(MODEL, state)
+    state.identity[0] += 2.0
+    state.expression[0, 1] += 0.2
+    torch.testing.assert_close(m0_vertices(MODEL, state), expected(state, 0))
+    assert not torch.allclose(before, m0_vertices(MODEL, state))
+    wanted = replace(state, identity=state.identity.clone().requires_grad_())
+    assert m0_vertices(MODEL, wanted).requires_grad and not m0_vertices(MODEL, state).requires_grad
+
+
 def some_points(state: FaceState):
     """Landmarks of the toy model, riding on M1."""
     offsets = MODEL.landmarks(m1_vertices(MODEL, state) - m0_vertices(MODEL, state))

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from scipy import ndimage
 from skimage.color import rgb2lab
 from skimage.measure import find_contours
@@ -186,24 +187,32 @@ def _closed_path(score: np.ndarray, bend: float) -> np.ndarray:
     Closed by running around twice and keeping the middle: its ends have then forgotten where the search began.
     """
     count = len(score)
-    padded = np.full(score.shape[1] + 2, -np.inf)
-    total = padded[1:-1]
-    total[:] = score[0]
-    origin = np.zeros((2 * count, score.shape[1]), np.int64)
-    moves = np.empty((3, score.shape[1]))
+    path = _best_columns(np.ascontiguousarray(score), bend)
+    half = count // 2
+    return np.roll(path[half : half + count], half)
+
+
+@njit(cache=True, nogil=True)
+def _best_columns(score, bend):
+    """Columns of the best path that runs around twice, [2 N]."""
+    count, width = score.shape
+    origin = np.zeros((2 * count, width), np.int8)
+    total, before = score[0].copy(), np.empty(width)
     for row in range(1, 2 * count):
-        moves[0] = total
-        np.subtract(padded[:-2], bend, out=moves[1])
-        np.subtract(padded[2:], bend, out=moves[2])
-        moves.argmax(0, out=origin[row])
-        moves.max(0, out=total)
-        total += score[row % count]
+        before[:] = total
+        for column in range(width):
+            best, move = before[column], 0
+            if column > 0 and before[column - 1] - bend > best:
+                best, move = before[column - 1] - bend, -1
+            if column < width - 1 and before[column + 1] - bend > best:
+                best, move = before[column + 1] - bend, 1
+            total[column] = best + score[row % count, column]
+            origin[row, column] = move
     path = np.empty(2 * count, np.int64)
     path[-1] = total.argmax()
     for row in range(2 * count - 1, 0, -1):
-        path[row - 1] = path[row] + (0, -1, 1)[origin[row, path[row]]]
-    half = count // 2
-    return np.roll(path[half : half + count], half)
+        path[row - 1] = path[row] + origin[row, path[row]]
+    return path
 
 
 def _log_likelihood(
@@ -212,7 +221,10 @@ def _log_likelihood(
     """Log density [N] of the colours [N, 3] under a Gaussian mixture learnt from samples [M, 3]."""
     if len(samples) > 3000:
         samples = samples[random.choice(len(samples), 3000, replace=False)]
-    density = _component_log_density(colours_at, *_fit_mixture(samples, colours, random))
+    # Around their middle, so that the polynomials below lose no digits.
+    middle = samples.mean(0)
+    mixture = _fit_mixture(samples - middle, colours, random)
+    density = _monomials(colours_at - middle) @ _log_density(*mixture)
     peak = density.max(1)
     return peak + np.log(np.exp(density - peak[:, None]).sum(1))
 
@@ -229,30 +241,48 @@ def _fit_mixture(
         means = np.concatenate([means, samples[random.choice(len(samples), 1, p=nearest / nearest.sum())]])
     covariances = np.repeat((np.cov(samples.T) / colours + floor)[None], colours, 0)
     shares = np.full(colours, 1.0 / colours)
+    # One product gives every component's density, and one all of their moments.
+    monomials = _monomials(samples)
     for _ in range(steps):
-        density = _component_log_density(samples, means, covariances, shares)
+        density = monomials @ _log_density(means, covariances, shares)
         density = np.exp(density - density.max(1, keepdims=True))
-        member = density / density.sum(1, keepdims=True)
-        total = member.sum(0) + 1e-3
+        moments = (density / density.sum(1, keepdims=True)).T @ monomials
+        total = moments[:, 0] + 1e-3
         shares = total / total.sum()
-        means = (member.T @ samples + 1e-3 * means) / total[:, None]
-        offset = samples[:, None] - means
-        covariances = np.einsum("nk,nki,nkj->kij", member, offset, offset) / total[:, None, None] + floor
+        means = (moments[:, 1:4] + 1e-3 * means) / total[:, None]
+        # Of offsets from the new means; the thousandth of a sample that the old mean counts has none.
+        squares = moments[:, 4:][:, SQUARES]
+        sums = moments[:, 1:4, None] * means[:, None]
+        centred = squares - sums - sums.transpose(0, 2, 1) + moments[:, 0, None, None] * _outer(means)
+        covariances = centred / total[:, None, None] + floor
     return means, covariances, shares
 
 
-def _component_log_density(
-    samples: np.ndarray, means: np.ndarray, covariances: np.ndarray, shares: np.ndarray
-) -> np.ndarray:
-    """Log of share times density, [N, K]."""
-    # Whitened one component after the other: much faster than one product over [N, K, 3].
-    result = np.empty((len(samples), len(means)))
-    for number, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
-        factor = np.linalg.cholesky(np.linalg.inv(covariance))
-        squared = (((samples - mean) @ factor) ** 2).sum(1)
-        constant = np.linalg.slogdet(covariance)[1] + 3.0 * np.log(2.0 * np.pi)
-        result[:, number] = np.log(shares[number]) - 0.5 * (squared + constant)
-    return result
+SQUARES = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
+"""Which of the six monomials of second degree belongs to each pair of axes."""
+
+
+def _monomials(samples: np.ndarray) -> np.ndarray:
+    """[N, 10] of [N, 3]: 1, the axes, and their six products."""
+    x, y, z = samples.T
+    return np.stack([np.ones_like(x), x, y, z, x * x, x * y, x * z, y * y, y * z, z * z], -1)
+
+
+def _outer(vectors: np.ndarray) -> np.ndarray:
+    """[K, 3, 3] of [K, 3]."""
+    return vectors[:, :, None] * vectors[:, None]
+
+
+def _log_density(means: np.ndarray, covariances: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """[10, K]: log of share times density of each component, as a polynomial of `_monomials`."""
+    precision = np.linalg.inv(covariances)
+    linear = np.einsum("kij,kj->ki", precision, means)
+    constant = np.log(shares) - 0.5 * (
+        np.einsum("ki,ki->k", linear, means) + np.linalg.slogdet(covariances)[1] + 3.0 * np.log(2.0 * np.pi)
+    )
+    # A product of two different axes stands in the sum twice.
+    second = np.stack([-(0.5 if i == j else 1.0) * precision[:, i, j] for i in range(3) for j in range(i, 3)], -1)
+    return np.concatenate([constant[:, None], linear, second], 1).T
 
 
 def _coverage(outline: np.ndarray, size: tuple[int, int], lines: int = 4) -> np.ndarray:

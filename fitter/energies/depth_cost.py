@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fitter.kernels.view_sweep import has_sweep_kernels, least_cost
+
 DOUBTED, SURE = 0.05, 0.3
 """By how much of its cost the best depth must beat any other that is not next to it: below the first it counts nothing,
 from the second on in full."""
@@ -34,6 +36,8 @@ def estimate_depth(cost: Tensor) -> DepthEstimate:
     Args:
         cost: [D, S, S] of depths one step apart, D odd, the middle one where the surface is now.
     """
+    if has_sweep_kernels(cost):
+        return DepthEstimate(*least_cost(cost, DOUBTED, SURE, BESIDE))
     depths = cost.shape[0]
     best = cost.argmin(0)
     centre = best.clamp(1, depths - 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -98,8 +99,28 @@ def rescaled(state: FaceState, factor: Tensor) -> FaceState:
 
 def m0_vertices(model: MorphableModel, state: FaceState, row: int = 0) -> Tensor:
     """M0 [V, 3] in world mm, wearing row `row` of the expressions."""
-    shape = model.shape(state.identity, state.expression[row])
-    return transform_points(state.world_from_model, shape * state.log_scale.exp())
+    return transform_points(state.world_from_model, _shape(model, state, row) * state.log_scale.exp())
+
+
+_SHAPES: deque[tuple[tuple, Tensor]] = deque(maxlen=16)
+"""The last shapes, each with what it was made from."""
+
+
+def _shape(model: MorphableModel, state: FaceState, row: int) -> Tensor:
+    """The model's shape [V, 3], mm. The last few are kept: most steps of a fit move the maps alone."""
+    identity, expression = state.identity, state.expression
+    if identity.requires_grad or expression.requires_grad:
+        return model.shape(identity, expression[row])
+    # By identity, not by value; a tensor's version grows when it is changed in place.
+    made_from = (model, identity, identity._version, expression, expression._version, row)
+    for known, shape in tuple(_SHAPES):
+        if all(
+            one is other or (isinstance(one, int) and one == other) for one, other in zip(known, made_from, strict=True)
+        ):
+            return shape
+    shape = model.shape(identity, expression[row])
+    _SHAPES.append((made_from, shape))
+    return shape
 
 
 def deformation_offsets(model: MorphableModel, state: FaceState) -> Tensor:

@@ -55,7 +55,10 @@ def means_of_squares(difference: Tensor, weight: Tensor, texel: Tensor, side: in
 
     coarse = side // factor
     sums = torch.empty(*difference.shape[:3], coarse, coarse)
-    sweep.sum_in_squares(*_arrays(difference.flatten(0, 1), weight, texel), side, factor, sums.flatten(0, 1).numpy())
+    # Divided once per point, not at every depth.
+    square = (texel // side // factor * coarse + texel % side // factor).int()
+    flat = sums.view(-1, sums.shape[2], coarse * coarse)
+    sweep.sum_in_squares(*_arrays(difference.flatten(0, 1), weight, square), flat.numpy())
     return sums / factor**2
 
 
@@ -80,6 +83,23 @@ def robust_sums(
     numbers = np.float32(sigma), np.float32(robust)
     sweep.sum_robustly(*_arrays(difference, broad, weight, texel), side, factor, *numbers, energy.numpy())
     return energy
+
+
+def least_cost(cost: Tensor, doubted: float, sure: float, beside: int) -> tuple[Tensor, Tensor]:
+    """Offset and curvature [S, S] of the least of costs [D, S, S]; see `fitter.energies.depth_cost.estimate_depth`.
+
+    Args:
+        cost: [D, S, S], D odd and at least 3.
+        doubted: Lead over any depth elsewhere up to which the curvature is 0.
+        sure: Lead from which it counts in full.
+        beside: Steps within which another depth is the same minimum.
+    """
+    from .numba_cpu import sweep
+
+    offset, curvature = torch.empty(cost.shape[1:]), torch.empty(cost.shape[1:])
+    numbers = np.float32(doubted), np.float32(sure), beside
+    sweep.find_least(*_arrays(cost), *numbers, offset.numpy(), curvature.numpy())
+    return offset, curvature
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:

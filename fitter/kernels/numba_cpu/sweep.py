@@ -52,15 +52,14 @@ def take_mean_out(values, weight, scale):
 
 
 @njit(parallel=True, **JIT)
-def sum_in_squares(difference, weight, texel, side, factor, sums):
-    """Weighted differences [P, N, K] summed up in squares of factor² texels: [P, N, side / f, same]."""
+def sum_in_squares(difference, weight, square, sums):
+    """Weighted differences [P, N, K] summed up in the squares [K] that the points lie in: [P, N, squares]."""
     n_stacked, n_views, n_points = difference.shape
     for index in prange(n_stacked * n_views):
         stacked, view = index // n_views, index % n_views
         sums[stacked, view] = np.float32(0.0)
         for point in range(n_points):
-            row, column = texel[point] // side // factor, texel[point] % side // factor
-            sums[stacked, view, row, column] += difference[stacked, view, point] * weight[view, point]
+            sums[stacked, view, square[point]] += difference[stacked, view, point] * weight[view, point]
 
 
 @njit(parallel=True, **JIT)
@@ -94,3 +93,35 @@ def sum_robustly(difference, broad, weight, texel, side, factor, sigma, robust, 
                     ratio = residual * residual / squared
                     total += counts * squared * ratio / (one + ratio)
             energy[depth, point] = total
+
+
+@njit(parallel=True, **JIT)
+def find_least(cost, doubted, sure, beside, offset, curvature):
+    """Offset and curvature [S, S] of the least of costs [D, S, S]; see `fitter.energies.depth_cost.estimate_depth`."""
+    n_depths, rows, columns = cost.shape
+    zero, one, half, two = np.float32(0.0), np.float32(1.0), np.float32(0.5), np.float32(2.0)
+    tiny = np.float32(1e-9)
+    for row in prange(rows):
+        for column in range(columns):
+            best = 0
+            for depth in range(1, n_depths):
+                if cost[depth, row, column] < cost[best, row, column]:
+                    best = depth
+            centre = min(max(best, 1), n_depths - 2)
+            low, mid, high = (
+                cost[centre - 1, row, column],
+                cost[centre, row, column],
+                cost[centre + 1, row, column],
+            )
+            elsewhere = np.float32(np.inf)
+            for depth in range(n_depths):
+                if abs(depth - best) > beside:
+                    elsewhere = min(elsewhere, cost[depth, row, column])
+            bend = low + high - two * mid
+            shift = min(max(half * (low - high) / max(bend, tiny), -one), one)
+            offset[row, column] = np.float32(centre - n_depths // 2) + shift
+            curvature[row, column] = zero
+            if best == centre:
+                lead = one - mid / max(elsewhere, tiny)
+                certain = min(max((lead - doubted) / (sure - doubted), zero), one)
+                curvature[row, column] = half * max(bend, zero) * certain
