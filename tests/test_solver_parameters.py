@@ -85,6 +85,11 @@ def test_shapes_that_are_kept_follow_their_coefficients():
     assert not torch.allclose(before, m0_vertices(MODEL, state))
     wanted = replace(state, identity=state.identity.clone().requires_grad_())
     assert m0_vertices(MODEL, wanted).requires_grad and not m0_vertices(MODEL, state).requires_grad
+    with torch.inference_mode():
+        inferred = replace(state, identity=state.identity * 1.0)
+        torch.testing.assert_close(m0_vertices(MODEL, inferred), expected(inferred, 0))
+        inferred.identity[1] -= 3.0
+        torch.testing.assert_close(m0_vertices(MODEL, inferred), expected(inferred, 0))
 
 
 def some_points(state: FaceState):

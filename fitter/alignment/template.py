@@ -73,6 +73,7 @@ def farthest_points(points: np.ndarray, count: int) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _farthest(points, count):
+    """`farthest_points` of contiguous float64 points; `squared` is each point's distance from the chosen ones."""
     rows = np.zeros(count, np.int64)
     squared = np.full(points.shape[0], np.inf)
     for step in range(1, count):

@@ -109,7 +109,8 @@ _SHAPES: deque[tuple[tuple, Tensor]] = deque(maxlen=16)
 def _shape(model: MorphableModel, state: FaceState, row: int) -> Tensor:
     """The model's shape [V, 3], mm. The last few are kept: most steps of a fit move the maps alone."""
     identity, expression = state.identity, state.expression
-    if identity.requires_grad or expression.requires_grad:
+    if any(one.requires_grad or one.is_inference() for one in (identity, expression)):
+        # What has gradients is made anew; tensors of inference mode do not say whether they were changed.
         return model.shape(identity, expression[row])
     # By identity, not by value; a tensor's version grows when it is changed in place.
     made_from = (model, identity, identity._version, expression, expression._version, row)
