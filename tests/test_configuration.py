@@ -144,6 +144,7 @@ def test_stages_apply_by_views_and_cameras(views, cameras, expected):
         ("gauss_newton", {"landmark": {"sigma_mm": 0}}, ("sigma_mm", "above 0")),
         ("gauss_newton", {"consistency": {"sigma": float("nan")}}, ("nan", "sigma")),
         ("gauss_newton", {"consistency": {"lowpass": 0}}, ("lowpass", "above 0")),
+        ("depth_sweep", {"consistency": {"mixture_width": 0}}, ("mixture_width", "above 0")),
         ("depth_sweep", {"depth": {"step_mm": [0.5, 0]}}, ("step_mm", "above 0")),
         ("depth_sweep", {"depth": {"reach": 4.0}}, ("'reach'", "reach_mm")),
         ("gauss_newton", {"consistency": {"mode": "lcm"}}, ("'lcm'", "gain or lcn")),

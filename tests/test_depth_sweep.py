@@ -13,8 +13,8 @@ from fitter.fit import FitOptions, build_problem
 from fitter.hierarchy.face import m1_vertices
 from fitter.hierarchy.samples import surface_samples
 from fitter.optimise import swept_cost
-from fitter.optimise.comparison import compared_at
-from fitter.optimise.config import load_configuration
+from fitter.optimise.comparison import compared_at, compared_channels, comparison_filters
+from fitter.optimise.config import Stage, load_configuration
 from fitter.optimise.depth_sweep import run_depth_sweep
 from fitter.optimise.placed_samples import deformed_surface
 from fitter.optimise.problem import StageLog
@@ -97,6 +97,26 @@ def test_many_depths_at_once_are_each_alone(mode):
     assert float(terms.energy) == pytest.approx(float(energy))
     # Where one view sees, or none, there is nothing to disagree with.
     assert float(together[..., :6, :].abs().max()) == 0.0
+
+
+def test_mixtures_have_a_width_of_their_own(dented, open_model):
+    """`mixture_width` decides which colours are compared as `lowpass` alone would, and leaves the filters as they are."""
+    problem, state, stage, _ = dented
+    samples = surface_samples(open_model, 192)
+
+    def stage_with(**settings) -> Stage:
+        return replace(stage, energies=stage.energies | {"consistency": {"window": 8.0, "sigma": 0.3} | settings})
+
+    def channels(**settings) -> torch.Tensor:
+        return compared_channels(problem, state, stage_with(**settings), samples, 320)[0]
+
+    narrow, wide, both = {"lowpass": 1.0}, {"lowpass": 6.0}, {"lowpass": 1.0, "mixture_width": 6.0}
+    assert torch.equal(channels(**both), channels(**wide))
+    assert not torch.allclose(channels(**both), channels(**narrow), atol=1e-3)
+    assert comparison_filters(stage_with(**both), samples, 1.0) == comparison_filters(stage_with(**narrow), samples, 1.0)
+    # With local contrast the window is what the views' differences are taken in.
+    assert torch.equal(channels(mode="lcn", lowpass=1.0), channels(lowpass=8.0))
+    assert torch.equal(channels(mode="lcn", mixture_width=6.0), channels(**wide))
 
 
 @pytest.mark.parametrize("lowpass", [2.0, 3.0, 9.0])

@@ -52,7 +52,9 @@ def discriminant_channels(colours: Tensor, weight: Tensor, lowpass: float) -> Te
     Args:
         colours: [N, 3, S, S] each view's sRGB-encoded colours at the surface's samples.
         weight: [N, S, S] how well each view sees the sample.
-        lowpass: Width of the low-pass that is taken out before the views are compared, samples.
+        lowpass: Width above which differences are broad, samples: what is finer counts as texture, what is broader as
+            reflection. As wide as the low-pass that is taken out before the views are compared, or wider: where that is
+            narrow, gloss and shading of middling width would count as texture.
     """
     grey = colours.new_tensor(GREY)
     both = (weight > 0.01).sum(0) > 1

@@ -22,6 +22,8 @@ LEAST_VARIANCE = 0.05
 """Of the residual, in squares of the expected disagreement: no photographs agree better than that."""
 REFERENCE_SAMPLES = 192
 """Sampling at which the widths of the consistency filters are stated."""
+COMPARISON_SETTINGS = frozenset({"mode", "channel", "mixture_width", "lowpass", "window", "sigma", "robust"})
+"""Settings of photo-consistency that say what is compared and how."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,9 @@ def compared_channels(
     seen, weight = sampled_colours(state, problem.observation, samples, geometry, problem.topology, image)
     colours = samples.to_grid(seen.transpose(0, 1)).permute(2, 3, 0, 1)
     weight = samples.to_grid(weight.T).permute(2, 0, 1)
-    width = ("window", 8.0) if setting(stage, "consistency", "mode", "gain") == "lcn" else ("lowpass", 16.0)
-    lowpass = setting(stage, "consistency", *width) * samples.resolution / REFERENCE_SAMPLES
-    channels = discriminant_channels(colours, weight, lowpass)
+    compared = ("window", 8.0) if setting(stage, "consistency", "mode", "gain") == "lcn" else ("lowpass", 16.0)
+    width = setting(stage, "consistency", "mixture_width", setting(stage, "consistency", *compared))
+    channels = discriminant_channels(colours, weight, width * samples.resolution / REFERENCE_SAMPLES)
     return (channels[:1] if wanted == "single" else channels), highlight_trust(colours, weight)
 
 

@@ -19,7 +19,7 @@ from fitter.hierarchy.dense import dense_surface
 from fitter.hierarchy.face import FaceState
 from fitter.hierarchy.grid import GridSampling
 from fitter.hierarchy.samples import surface_samples
-from fitter.optimise.comparison import Compared, compared_at, noise_of
+from fitter.optimise.comparison import COMPARISON_SETTINGS, Compared, compared_at, noise_of
 from fitter.optimise.config import Stage
 from fitter.optimise.map_settings import map_weights, softened_weights, tangent_projector
 from fitter.optimise.map_solver import MAP_BORDER, BlockField, clamp_step, fade_border, map_step
@@ -29,7 +29,7 @@ from fitter.optimise.swept_cost import ViewComparison, depth_cost
 from fitter.optimise.views import sample_views
 
 SWEEP_SETTINGS: dict[str, frozenset[str]] = {
-    "consistency": frozenset({"map_weight", "mode", "channel", "lowpass", "window", "sigma", "robust"}),
+    "consistency": COMPARISON_SETTINGS | {"map_weight"},
     "depth": frozenset({"reach_mm", "step_mm", "patch"}),
     "smoothness": frozenset({"bilaplacian", "laplacian", "magnitude", "tangential", "step_mm", "roughness"}),
 }

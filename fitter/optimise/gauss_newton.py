@@ -14,7 +14,7 @@ from fitter.hierarchy.dense import DenseSurface, dense_surface
 from fitter.hierarchy.face import FaceState, deformation_offsets
 from fitter.hierarchy.grid import GridSampling
 from fitter.hierarchy.samples import SurfaceSamples, surface_samples
-from fitter.optimise.comparison import Compared, compare_views, compared_at, noise_of
+from fitter.optimise.comparison import COMPARISON_SETTINGS, Compared, compare_views, compared_at, noise_of
 from fitter.optimise.config import Pass, Stage
 from fitter.optimise.dense_terms import (
     NormalEquations,
@@ -47,7 +47,7 @@ from fitter.optimise.scan_energies import SCAN_SETTINGS, add_scan_equations, def
 from fitter.optimise.views import sample_views, surface_geometry
 
 SETTINGS: dict[str, frozenset[str]] = {
-    "consistency": frozenset({"weight", "map_weight", "mode", "channel", "lowpass", "window", "sigma", "robust"}),
+    "consistency": COMPARISON_SETTINGS | {"weight", "map_weight"},
     "landmark": frozenset({"weight", "sigma_mm", "jaw"}),
     "identity_prior": frozenset({"weight", "sigma", "around"}),
     "expression_prior": frozenset({"weight", "sigma", "around"}),

@@ -26,7 +26,7 @@ from fitter.optimise.start import run_focal_search, run_initialise
 
 CHOICES = {"mode": ("gain", "lcn"), "channel": ("best", "single", "grey"), "around": ("zero", "start")}
 """Settings of Gauss-Newton energies that are words; all others are numbers."""
-DIVISORS = {"sigma", "sigma_mm", "robust", "gate", "lowpass", "window", "step_mm", "patch"}
+DIVISORS = {"sigma", "sigma_mm", "robust", "gate", "lowpass", "mixture_width", "window", "step_mm", "patch"}
 """Numbers that must not be zero."""
 KNOWN_SETTINGS = {
     "gauss_newton": SETTINGS,
