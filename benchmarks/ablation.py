@@ -94,6 +94,21 @@ def with_setting(energy: str, key: str, value: object) -> Change:
     return change
 
 
+def without_setting(energy: str, key: str) -> Change:
+    """One setting of an energy left to its default, in every stage that has it."""
+
+    def change(configuration: Configuration) -> Configuration:
+        stages = [
+            replace(stage, energies=stage.energies | {energy: {k: v for k, v in settings.items() if k != key}})
+            if (settings := stage.energies.get(energy)) is not None
+            else stage
+            for stage in configuration.stages
+        ]
+        return replace(configuration, stages=tuple(stages))
+
+    return change
+
+
 def by_descent(*names: str) -> Change:
     """Gauss-Newton with three steps a pass, instead of the depth sweeps of the stages called so."""
 
@@ -141,11 +156,15 @@ OWN = (
     Variant("session, all of it", "session", THREE, unchanged),
     Variant("one channel instead of two", "session", THREE, with_setting("consistency", "channel", "single")),
     Variant("grey instead of channels", "session", THREE, with_setting("consistency", "channel", "grey")),
-    Variant("without m1 (M2 on M0)", "session", THREE, without_stages("m1", "m1 outlines", "m1 fine")),
+    Variant(
+        "mixtures judged as narrow as the filters", "session", THREE, without_setting("consistency", "mixture_width")
+    ),
+    Variant("without m1 (M2 on M0)", "session", THREE, without_stages("m1", "m1 outlines", "m1 fine", "m1 polish")),
     Variant("without the first depth sweeps (m1)", "session", THREE, without_stages("m1")),
     Variant("Gauss-Newton in m1 fine and m2", "session", THREE, by_descent("m1 fine", "m2")),
     Variant("Gauss-Newton in m2", "session", THREE, by_descent("m2")),
     Variant("Gauss-Newton in m1, m1 fine and m2", "session", THREE, by_descent("m1", "m1 fine", "m2")),
+    Variant("without m1 polish", "session", THREE, without_stages("m1 polish")),
     Variant("without m1 outlines", "session", THREE, without_stages("m1 outlines")),
     Variant("without contour", "session", THREE, without_energy("contour")),
     Variant("without shading (robust_photometric)", "session", THREE, without_energy("robust_photometric")),
