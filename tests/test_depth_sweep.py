@@ -8,13 +8,20 @@ import numpy as np
 import pytest
 import torch
 
+from fitter.camera import project, transform_points
 from fitter.energies.consistency import common_scale, consistency_terms, disagreement, paired_weight, robust_energy
 from fitter.fit import FitOptions, build_problem
 from fitter.hierarchy.face import m1_vertices
 from fitter.hierarchy.samples import surface_samples
 from fitter.optimise import swept_cost
-from fitter.optimise.comparison import compared_at, compared_channels, comparison_filters
-from fitter.optimise.config import Stage, load_configuration
+from fitter.optimise.comparison import (
+    PIXELS_PER_SAMPLE,
+    as_fine_as_pixels,
+    compared_at,
+    compared_channels,
+    comparison_filters,
+)
+from fitter.optimise.config import Pass, Stage, load_configuration
 from fitter.optimise.depth_sweep import run_depth_sweep
 from fitter.optimise.placed_samples import deformed_surface
 from fitter.optimise.problem import StageLog
@@ -113,10 +120,31 @@ def test_mixtures_have_a_width_of_their_own(dented, open_model):
     narrow, wide, both = {"lowpass": 1.0}, {"lowpass": 6.0}, {"lowpass": 1.0, "mixture_width": 6.0}
     assert torch.equal(channels(**both), channels(**wide))
     assert not torch.allclose(channels(**both), channels(**narrow), atol=1e-3)
-    assert comparison_filters(stage_with(**both), samples, 1.0) == comparison_filters(stage_with(**narrow), samples, 1.0)
+    assert comparison_filters(stage_with(**both), samples, 1.0) == comparison_filters(
+        stage_with(**narrow), samples, 1.0
+    )
     # With local contrast the window is what the views' differences are taken in.
     assert torch.equal(channels(mode="lcn", lowpass=1.0), channels(lowpass=8.0))
     assert torch.equal(channels(mode="lcn", mixture_width=6.0), channels(**wide))
+
+
+def test_samples_are_no_denser_than_pixels(dented, open_model):
+    """On the cheek, which the front view sees straight on, a sample of the reduced pass is about a pixel wide."""
+    problem, state, _, _ = dented
+    few, many = Pass(samples=128, image=320), Pass(samples=1536, image=320)
+    assert as_fine_as_pixels(problem, state, few) == few
+    now = as_fine_as_pixels(problem, state, many)
+    assert 192 <= now.samples < 1536 and replace(now, samples=1536) == many
+    assert as_fine_as_pixels(problem, state, replace(many, image=96)).samples == 192
+    samples = surface_samples(open_model, now.samples)
+    front = state.view_count // 2
+    scale = problem.observation.level(front, 320).scale
+    world = samples.interpolate(m1_vertices(open_model, state))
+    pixels = project(transform_points(state.cam_from_world[front], world), state.intrinsics[front]) * scale
+    nose = (world - open_model.landmarks(m1_vertices(open_model, state))[30]).norm(dim=1)
+    step = (pixels[1:] - pixels[:-1]).norm(dim=1)
+    beside = (samples.texel[1:] - samples.texel[:-1] == 1) & (nose[1:] < 60.0) & (nose[1:] > 25.0)
+    assert float(step[beside].median()) == pytest.approx(PIXELS_PER_SAMPLE, rel=0.25)
 
 
 @pytest.mark.parametrize("lowpass", [2.0, 3.0, 9.0])

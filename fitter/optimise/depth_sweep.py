@@ -19,7 +19,7 @@ from fitter.hierarchy.dense import dense_surface
 from fitter.hierarchy.face import FaceState
 from fitter.hierarchy.grid import GridSampling
 from fitter.hierarchy.samples import surface_samples
-from fitter.optimise.comparison import COMPARISON_SETTINGS, Compared, compared_at, noise_of
+from fitter.optimise.comparison import COMPARISON_SETTINGS, Compared, as_fine_as_pixels, compared_at, noise_of
 from fitter.optimise.config import Stage
 from fitter.optimise.map_settings import map_weights, softened_weights, tangent_projector
 from fitter.optimise.map_solver import MAP_BORDER, BlockField, clamp_step, fade_border, map_step
@@ -46,7 +46,8 @@ def run_depth_sweep(problem: Problem, state: FaceState, stage: Stage) -> tuple[F
     dense = None
     if "displacement" in stage.free:
         dense = dense_surface(problem.model, problem.configuration.maps.dense_levels)
-    for now in stage.passes:
+    for wanted in stage.passes:
+        now = as_fine_as_pixels(problem, state, wanted) if "deformation" in stage.free else wanted
         coarse = surface_samples(problem.model, now.samples) if "deformation" in stage.free else None
         fine = displaced_samples(dense, state, now.samples) if dense is not None else None
         compared = compared_at(problem, state, stage, now, log)

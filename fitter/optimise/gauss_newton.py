@@ -14,7 +14,14 @@ from fitter.hierarchy.dense import DenseSurface, dense_surface
 from fitter.hierarchy.face import FaceState, deformation_offsets
 from fitter.hierarchy.grid import GridSampling
 from fitter.hierarchy.samples import SurfaceSamples, surface_samples
-from fitter.optimise.comparison import COMPARISON_SETTINGS, Compared, compare_views, compared_at, noise_of
+from fitter.optimise.comparison import (
+    COMPARISON_SETTINGS,
+    Compared,
+    as_fine_as_pixels,
+    compare_views,
+    compared_at,
+    noise_of,
+)
 from fitter.optimise.config import Pass, Stage
 from fitter.optimise.dense_terms import (
     NormalEquations,
@@ -246,7 +253,8 @@ def run_gauss_newton(problem: Problem, state: FaceState, stage: Stage) -> tuple[
     several = state.view_count > 1
     wants_views = "consistency" in stage.energies and several
     dense = None
-    for now in passes:
+    for wanted in passes:
+        now = as_fine_as_pixels(problem, state, wanted) if wants_views and "deformation" in stage.free else wanted
         samples = surface_samples(problem.model, now.samples) if wants_views else None
         compared = Compared((), None)
         if samples is not None:

@@ -136,7 +136,18 @@ def sample_views(
 
 
 def pixel_density(samples: SurfaceSamples, pixels: Tensor, weight: Tensor) -> Tensor:
-    """Pixels that one sample covers, at most 1, in the median over well seen samples; `pixels` [K, 2] of the level."""
+    """Pixels that one sample covers, at most 1, in the median over well seen samples; arguments as `pixels_covered`."""
+    return pixels_covered(samples, pixels, weight).nan_to_num(1.0).clamp(1e-3, 1.0)
+
+
+def pixels_covered(samples: SurfaceSamples, pixels: Tensor, weight: Tensor) -> Tensor:
+    """Pixels that one sample covers [], in the median over well seen samples; not a number where there are none.
+
+    Args:
+        samples: Surface samples (K).
+        pixels: [K, 2] where they are in the photograph, px of its level.
+        weight: [K] how well they are seen.
+    """
     grid = samples.to_grid(pixels)
     seen = samples.to_grid((weight > 0.2).to(pixels.dtype))
     along_u = grid[:-1, 1:] - grid[:-1, :-1]
@@ -144,7 +155,7 @@ def pixel_density(samples: SurfaceSamples, pixels: Tensor, weight: Tensor) -> Te
     area = (along_u[..., 0] * along_v[..., 1] - along_u[..., 1] * along_v[..., 0]).abs()
     inside = (seen[:-1, :-1] * seen[:-1, 1:] * seen[1:, :-1]) > 0
     chosen = torch.where(inside, area, torch.full_like(area, float("nan")))
-    return chosen.nanmedian().nan_to_num(1.0).clamp(1e-3, 1.0)
+    return chosen.nanmedian()
 
 
 def surface_geometry(model: MorphableModel, state: FaceState, topology: MeshTopology) -> list[SurfaceGeometry]:
