@@ -1,7 +1,8 @@
 """Where the person who set a scan's landmarks would set the others.
 
 People differ in where they mark a nose wing or the end of a brow, but each does on one side of a face what he does on the
-other. So what the given landmarks are off by, from where the model has them, tells something about their mirrored ones.
+other, and along a brow what he does at its next point. So what the given landmarks are off by, from where the model has
+them, tells something about their mirrored ones and their neighbours.
 """
 
 from __future__ import annotations
@@ -24,31 +25,42 @@ MIRRORED = (
 """iBUG-68: the landmark at the same place on the other side."""
 FIRST_INNER = 17
 """The jaw line before it has no fixed place on the skin."""
+FEATURES = ((17, 22), (22, 27), (27, 31), (31, 36), (36, 42), (42, 48), (48, 60), (60, 68))
+"""Runs of landmarks (first, one behind the last) that are set as one: brows, bridge and base of the nose, eyes, lips."""
+LEAST_MM = 1e-3
+"""Of a habit that moves a landmark."""
+NEIGHBOURHOOD_MM = 10.0
+"""How far along a feature habits are alike."""
 
 
-def habit_offsets(offsets: Tensor, numbers: Tensor) -> Tensor:
+def habit_offsets(offsets: Tensor, numbers: Tensor, places: Tensor) -> Tensor:
     """What a person's landmarks are off by, [68, 3], from those that are given.
 
-    An offset is taken for the sum of a habit, the same on both sides, and of a deviation as large again, independent on
-    every landmark. The habit's mean is then the sum of what is known of it, over one more than how much is known: half
-    of a single offset, a third of two.
+    An offset is taken for the sum of a habit and of a deviation as large again, independent on every landmark. The habit
+    is the same on both sides, and alike at neighbours along a brow, an eye, the nose's bridge or base, or the lips. The
+    expected habit is then that of a Gaussian process (Rasmussen and Williams 2006, eq. 2.23), axis by axis: half of a
+    single offset, a third of the sum of two on both sides.
 
     Args:
         offsets: [L, 3] from where the model has a landmark to where it was set, in the head's axes (x to its left).
         numbers: [L] int64 their numbers in iBUG-68.
+        places: [68, 3] mm, where the model has all landmarks.
     """
-    total = offsets.new_zeros(68, 3)
-    count = offsets.new_zeros(68, 1)
-    flip = offsets.new_tensor([-1.0, 1.0, 1.0])
-    mirrored = torch.tensor(MIRRORED, device=offsets.device)[numbers]
-    for index, seen in ((numbers, offsets), (mirrored, offsets * flip)):
-        total[index] += seen
-        count[index] += 1.0
-    # On the middle line both are the same point's.
-    twice = mirrored == numbers
-    total[numbers[twice]] *= 0.5
-    count[numbers[twice]] = 1.0
-    habit = total / (count + 1.0)
+    feature = torch.full((68,), -1, device=places.device)
+    for number, (first, behind) in enumerate(FEATURES):
+        feature[first:behind] = number
+    alike = torch.exp(-0.5 * (torch.cdist(places, places) / NEIGHBOURHOOD_MM).square())
+    alike = alike * ((feature[:, None] == feature) & (feature >= 0))
+    mirrored = torch.tensor(MIRRORED, device=places.device)
+    habit = torch.zeros_like(places)
+    for axis, sign in enumerate((-1.0, 1.0, 1.0)):
+        # On the middle line a habit along y or z is its own mirror image, and there is none along x.
+        covariance = alike + sign * alike[mirrored]
+        spread = covariance.diagonal().clamp_min(0.0).sqrt()
+        spread = torch.where(spread > 1e-3, spread, torch.ones_like(spread))
+        covariance = covariance / spread[:, None] / spread
+        given = covariance[numbers[:, None], numbers] + torch.eye(len(numbers)).to(places)
+        habit[:, axis] = covariance[:, numbers] @ torch.linalg.solve(given, offsets[:, axis])
     habit[:FIRST_INNER] = 0.0
     return habit
 
@@ -73,8 +85,8 @@ def points_as_marked(
     """
     at = embedding(vertices)
     rotation = world_from_model[:3, :3]
-    habit = habit_offsets((landmarks - at[numbers]) @ rotation, numbers)
+    habit = habit_offsets((landmarks - at[numbers]) @ rotation, numbers, at @ rotation)
     queries = MeshQueries(vertices, triangles)
     wanted = at + habit @ rotation.T
     moved = queries.interpolate(vertices, queries.closest(wanted))
-    return torch.where((habit != 0).any(-1, keepdim=True), moved, at)
+    return torch.where((habit.abs() > LEAST_MM).any(-1, keepdim=True), moved, at)
