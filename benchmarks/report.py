@@ -31,7 +31,8 @@ module that the command names, and in [evaluation](evaluation.md)."""
 
 
 def _made_by(record: dict[str, Any], command: str) -> str:
-    return f"`{command}`, {record['date']}, version {record['version']}, {record['device']}."
+    note = f" Mind: {record['note']}." if "note" in record else ""
+    return f"`{command}`, {record['date']}, version {record['version']}, {record['device']}.{note}"
 
 
 def sessions(record: dict[str, Any]) -> str:
