@@ -52,6 +52,8 @@ def habit_offsets(offsets: Tensor, numbers: Tensor, places: Tensor) -> Tensor:
     alike = torch.exp(-0.5 * (torch.cdist(places, places) / NEIGHBOURHOOD_MM).square())
     alike = alike * ((feature[:, None] == feature) & (feature >= 0))
     mirrored = torch.tensor(MIRRORED, device=places.device)
+    # No face is symmetric, and a covariance must be.
+    alike = 0.5 * (alike + alike[mirrored][:, mirrored])
     habit = torch.zeros_like(places)
     for axis, sign in enumerate((-1.0, 1.0, 1.0)):
         # On the middle line a habit along y or z is its own mirror image, and there is none along x.
