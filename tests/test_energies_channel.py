@@ -7,11 +7,15 @@ import pytest
 import torch
 
 from fitter.energies.channel import (
+    DIFFERENCE_SCALE,
     GREY,
+    MixtureRule,
     changing_reflection,
     discriminant_channels,
+    equally_exposed,
     highlight_trust,
     pair_covariances,
+    with_differences,
 )
 
 SIZE, VIEWS, LOWPASS = 64, 4, 4.0
@@ -165,3 +169,41 @@ def test_trust_where_nothing_is_seen_twice():
     views, weight = _views(LIGHT, (0.02, 0.02, 0.02), 0.1, 0.0), torch.zeros(VIEWS, SIZE, SIZE, dtype=torch.float64)
     weight[1] = 1.0
     assert float(highlight_trust(views, weight).min()) == 1.0
+
+
+def test_differences_of_linear_light_by_hand():
+    """White light on top changes the colours and not their differences."""
+    linear = torch.tensor([0.30, 0.15, 0.05], dtype=torch.float64)
+    dull, glossy = (with_differences((linear + white).pow(1 / 2.4)[:, None, None])[:, 0, 0] for white in (0.0, 0.4))
+    assert dull[3:].numpy() / DIFFERENCE_SCALE == pytest.approx([0.25, 0.15])
+    assert glossy[3:].numpy() == pytest.approx(dull[3:].numpy())
+    assert float((glossy - dull)[:3].min()) > 0.1
+
+
+def test_mixtures_of_exposed_views_are_the_mixture_exposed():
+    """A view with other exposure shows its own mixture, times that exposure."""
+    colours = 0.2 + 0.4 * torch.rand(3, 5, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    channels, gains = _noise(2, 5, seed=2), torch.tensor([0.7, 1.0, 1.5], dtype=torch.float64)
+    own = equally_exposed(channels, gains)
+    even = torch.einsum("cf,fij->cij", channels, with_differences(colours))
+    for gain, mixture in zip(gains, own, strict=True):
+        seen = torch.einsum("cf,fij->cij", mixture, with_differences(gain * colours))
+        assert seen.numpy() == pytest.approx((gain * even).numpy(), rel=1e-9)
+
+
+def test_with_differences_strong_gloss_is_not_seen():
+    """Gloss as bright as dark skin itself: a mixture of encoded colours is blind to faint gloss only."""
+    views = _views(DARK, (0.03, 0.02, 0.012), 0.12, 0.003)
+    weight = torch.ones(VIEWS, SIZE, SIZE, dtype=torch.float64)
+    melanin = torch.tensor([0.03, 0.02, 0.012], dtype=torch.float64)
+    seen = []
+    for rule in (MixtureRule(), MixtureRule(differences=True)):
+        channel = discriminant_channels(views, weight, LOWPASS, rule)[0]
+
+        def value(encoded: torch.Tensor, channel: torch.Tensor = channel) -> torch.Tensor:
+            features = encoded if len(channel) == 3 else with_differences(encoded[:, None, None])[:, 0, 0]
+            return channel @ features
+
+        gloss = value((DARK**2.4 + 0.12) ** (1 / 2.4)) - value(DARK)
+        seen.append(float((gloss / (value(DARK + melanin) - value(DARK))).abs()))
+    assert seen[1] < 0.5 * seen[0]

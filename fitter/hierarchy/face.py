@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
@@ -37,6 +37,9 @@ class FaceState:
     """[3, R, R] mm, model axes: offset of M1 from M0."""
     displacement: Tensor
     """[S, S] mm along M1's normal: offset of M2 from M1."""
+    mixtures: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 3))
+    """[N, C, F] mixtures of each view's colours in which the views are compared (`fitter/energies/channel.py`); no views:
+    not chosen."""
 
     @property
     def view_count(self) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from fitter.energies.channel import GREY, discriminant_channels, highlight_trust
+from fitter.energies.channel import GREY, USUAL, MixtureRule, discriminant_channels, highlight_trust
 from fitter.energies.consistency import Agreement, ConsistencyTerms, consistency_terms
 from fitter.hierarchy.face import FaceState
 from fitter.hierarchy.samples import SurfaceSamples, surface_samples
@@ -46,11 +46,12 @@ class Compared:
 def compared_channels(
     problem: Problem, state: FaceState, stage: Stage, samples: SurfaceSamples, image: int
 ) -> tuple[Tensor, Tensor | None]:
-    """The mixtures [C, 3] of red, green and blue that a stage compares, and which of its samples to trust [N, S, S].
+    """The mixtures [C, F] of the colours that a stage compares (or each view's own, [N, C, F]), and which of its samples
+    to trust [N, S, S].
 
     Args:
         problem: Its photographs, and the channels where they are decided already.
-        state: Where the surface is.
+        state: Where the surface is; the mixtures, where they are chosen.
         stage: Its settings.
         samples: Surface samples.
         image: Level of the photographs, px.
@@ -60,14 +61,25 @@ def compared_channels(
     wanted = setting(stage, "consistency", "channel", "best")
     if wanted == "grey":
         return state.identity.new_tensor(GREY)[None], None
+    colours, weight = colours_on_grid(problem, state, samples, image)
+    channels = state.mixtures
+    if channels.shape[0] == 0:
+        channels = mixtures_by(USUAL, stage, samples, colours, weight)
+    return (channels[..., :1, :] if wanted == "single" else channels), highlight_trust(colours, weight)
+
+
+def colours_on_grid(problem: Problem, state: FaceState, samples: SurfaceSamples, image: int) -> tuple[Tensor, Tensor]:
+    """What the views see on M1: sRGB-encoded colours [N, 3, S, S] and how well [N, S, S], on a level of `image` px."""
     geometry = surface_geometry(problem.model, state, problem.topology)
     seen, weight = sampled_colours(state, problem.observation, samples, geometry, problem.topology, image)
-    colours = samples.to_grid(seen.transpose(0, 1)).permute(2, 3, 0, 1)
-    weight = samples.to_grid(weight.T).permute(2, 0, 1)
+    return samples.to_grid(seen.transpose(0, 1)).permute(2, 3, 0, 1), samples.to_grid(weight.T).permute(2, 0, 1)
+
+
+def mixtures_by(rule: MixtureRule, stage: Stage, samples: SurfaceSamples, colours: Tensor, weight: Tensor) -> Tensor:
+    """The mixtures [C, F] of a stage's colours on the grid of its samples, as of `discriminant_channels`."""
     compared = ("window", 8.0) if setting(stage, "consistency", "mode", "gain") == "lcn" else ("lowpass", 16.0)
     width = setting(stage, "consistency", "mixture_width", setting(stage, "consistency", *compared))
-    channels = discriminant_channels(colours, weight, width * samples.resolution / REFERENCE_SAMPLES)
-    return (channels[:1] if wanted == "single" else channels), highlight_trust(colours, weight)
+    return discriminant_channels(colours, weight, width * samples.resolution / REFERENCE_SAMPLES, rule)
 
 
 def as_fine_as_pixels(problem: Problem, state: FaceState, now: Pass) -> Pass:
@@ -142,6 +154,7 @@ def compared_at(problem: Problem, state: FaceState, stage: Stage, now: Pass, log
     """What a pass compares, on its level of the photographs; the first mixture is logged."""
     coarse = surface_samples(problem.model, min(now.samples, REFERENCE_SAMPLES))
     channels, trust = compared_channels(problem, state, stage, coarse, now.image)
-    best = dict(zip(("red", "green", "blue"), channels[0].tolist(), strict=True))
-    log.residuals |= {f"channel_{colour}": value for colour, value in best.items()}
+    names = ("red", "green", "blue", "red_less_blue", "red_less_green")
+    best = channels.expand(problem.observation.view_count, *channels.shape[-2:])[0, 0].tolist()
+    log.residuals |= {f"channel_{name}": value for name, value in zip(names, best, strict=False)}
     return Compared(problem.observation.signals(now.image, channels), trust)

@@ -56,7 +56,15 @@ class Stage:
 
     name: str
     solver: Literal[
-        "initialise", "gauss_newton", "adam", "closed_form", "focal_search", "mean_of_views", "ray_cast", "depth_sweep"
+        "initialise",
+        "gauss_newton",
+        "adam",
+        "closed_form",
+        "focal_search",
+        "mean_of_views",
+        "ray_cast",
+        "depth_sweep",
+        "mixture_choice",
     ]
     free: tuple[Free, ...] = ()
     energies: dict[str, dict[str, Any]] = field(default_factory=dict)

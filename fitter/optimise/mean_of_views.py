@@ -27,6 +27,7 @@ def single_view(state: FaceState, observation: Observation, view: int) -> tuple[
         intrinsics=state.intrinsics[alone],
         cam_from_world=state.cam_from_world[alone],
         lighting=state.lighting[alone],
+        mixtures=state.mixtures[:0],
     )
     seen = Observation(
         observation.pyramids[alone],

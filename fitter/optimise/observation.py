@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fitter.energies.channel import with_differences
+
 
 @dataclass(frozen=True)
 class Photograph:
@@ -37,8 +39,9 @@ class Signal:
 
     @staticmethod
     def of(photograph: Photograph, channels: Tensor) -> Signal:
-        """Mixtures [C, 3] of the photograph's sRGB-encoded red, green and blue."""
-        mixed = torch.einsum("kc,chw->khw", channels.to(photograph.colour), photograph.colour)
+        """Mixtures [C, 3] of the photograph's sRGB-encoded red, green and blue; [C, 5] with their differences."""
+        colour = photograph.colour if channels.shape[-1] == 3 else with_differences(photograph.colour)
+        mixed = torch.einsum("kc,chw->khw", channels.to(colour), colour)
         padded = torch.nn.functional.pad(mixed[None], (1, 1, 1, 1), mode="replicate")[0]
         along_x = 0.5 * (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2])
         along_y = 0.5 * (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1])
@@ -84,8 +87,9 @@ class Observation:
         return chosen
 
     def signals(self, longest_side: float, channels: Tensor) -> tuple[Signal, ...]:
-        """Channels [C, 3] of every view, on the levels that `level` chooses."""
-        return tuple(Signal.of(self.level(view, longest_side), channels) for view in range(self.view_count))
+        """Channels [C, F] of every view, or each view's own [N, C, F], on the levels that `level` chooses."""
+        own = channels.expand(self.view_count, *channels.shape[-2:])
+        return tuple(Signal.of(self.level(view, longest_side), own[view]) for view in range(self.view_count))
 
 
 def build_pyramid(image: Tensor, mask: Tensor | None, smallest: int = 96) -> tuple[Photograph, ...]:

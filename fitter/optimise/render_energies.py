@@ -299,7 +299,10 @@ def _compared(scene: Scene, samples: SurfaceSamples, image: int, lowpass: float)
     colours, weight = sampled_colours(inputs.start, inputs.observation, samples, geometry, inputs.topology, image)
     grids = samples.to_grid(colours.transpose(0, 1)).permute(2, 3, 0, 1)
     seen = samples.to_grid(weight.T).permute(2, 0, 1)
-    signals = inputs.observation.signals(image, discriminant_channels(grids, seen, lowpass))
+    channels = inputs.start.mixtures
+    if channels.shape[0] == 0:
+        channels = discriminant_channels(grids, seen, lowpass)
+    signals = inputs.observation.signals(image, channels)
     return seen * highlight_trust(grids, seen), signals
 
 

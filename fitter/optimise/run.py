@@ -18,6 +18,7 @@ from fitter.optimise.depth_sweep import SWEEP_SETTINGS, run_depth_sweep
 from fitter.optimise.gauss_newton import SETTINGS, run_gauss_newton
 from fitter.optimise.lighting_stage import solve_lighting_and_albedo
 from fitter.optimise.mean_of_views import run_mean_of_views
+from fitter.optimise.mixture_choice import CHOICE_SETTINGS, run_mixture_choice
 from fitter.optimise.problem import Problem, StageLog
 from fitter.optimise.ray_displacement import RAY_SETTINGS, run_ray_cast
 from fitter.optimise.render_energies import check_settings
@@ -32,6 +33,7 @@ KNOWN_SETTINGS = {
     "gauss_newton": SETTINGS,
     "focal_search": SETTINGS,
     "depth_sweep": SWEEP_SETTINGS,
+    "mixture_choice": CHOICE_SETTINGS,
     "ray_cast": RAY_SETTINGS,
 }
 """Energies and their settings, of the solvers that are not Adam."""
@@ -158,6 +160,7 @@ SOLVERS: dict[str, Callable[[Problem, FaceState, Stage], tuple[FaceState, StageL
     "mean_of_views": run_mean,
     "ray_cast": run_ray_cast,
     "depth_sweep": run_depth_sweep,
+    "mixture_choice": run_mixture_choice,
 }
 
 
