@@ -22,6 +22,8 @@ from fitter.optimise.config import Configuration, load_configuration
 
 FRONT, THREE = (2,), (1, 2, 3)
 Change = Callable[[Configuration], Configuration]
+COMPARING = {"gauss_newton", "focal_search", "mixture_choice", "depth_sweep"}
+"""Solvers that compare views on the atlas."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def with_setting(energy: str, key: str, value: object) -> Change:
     def change(configuration: Configuration) -> Configuration:
         stages = [
             replace(stage, energies=stage.energies | {energy: stage.energies[energy] | {key: value}})
-            if energy in stage.energies and stage.solver in ("gauss_newton", "focal_search", "depth_sweep")
+            if energy in stage.energies and stage.solver in COMPARING
             else stage
             for stage in configuration.stages
         ]
@@ -164,6 +166,7 @@ OWN = (
     Variant("Gauss-Newton in m1 fine and m2", "session", THREE, by_descent("m1 fine", "m2")),
     Variant("Gauss-Newton in m2", "session", THREE, by_descent("m2")),
     Variant("Gauss-Newton in m1, m1 fine and m2", "session", THREE, by_descent("m1", "m1 fine", "m2")),
+    Variant("without a choice of mixtures", "session", THREE, without_stages("mixtures")),
     Variant("without m1 polish", "session", THREE, without_stages("m1 polish")),
     Variant("without m1 outlines", "session", THREE, without_stages("m1 outlines")),
     Variant("without contour", "session", THREE, without_energy("contour")),
