@@ -65,6 +65,7 @@ class Stage:
         "ray_cast",
         "depth_sweep",
         "mixture_choice",
+        "usual_deformation",
     ]
     free: tuple[Free, ...] = ()
     energies: dict[str, dict[str, Any]] = field(default_factory=dict)

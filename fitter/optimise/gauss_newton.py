@@ -13,7 +13,9 @@ from fitter.energies.consistency import ConsistencyTerms
 from fitter.hierarchy.dense import DenseSurface, dense_surface
 from fitter.hierarchy.face import FaceState, deformation_offsets
 from fitter.hierarchy.grid import GridSampling
+from fitter.hierarchy.people import people_of
 from fitter.hierarchy.samples import SurfaceSamples, surface_samples
+from fitter.model.morphable import MorphableModel
 from fitter.optimise.comparison import (
     COMPARISON_SETTINGS,
     Compared,
@@ -133,7 +135,7 @@ def _dense_step(
         equations.add(data, weight)
         log.energy("landmark", weight * data.energy)
         log.residuals["landmark_px"] = float(distance[weights > 0.01].median())
-    _add_priors(equations, layout, state, stage, start, progress, log)
+    _add_priors(equations, layout, problem.model, state, stage, start, progress, log)
     step = solve_step(equations, layout, state, model.expressions_are_named)
     return take_step(state, layout, step, model.expressions_are_named)
 
@@ -141,13 +143,15 @@ def _dense_step(
 def _add_priors(
     equations: NormalEquations,
     layout: Layout,
+    model: MorphableModel,
     state: FaceState,
     stage: Stage,
     start: FaceState,
     progress: float,
     log: StageLog,
 ) -> None:
-    """Gaussian priors of the stage; `around: start` centres one on the value that the stage began with."""
+    """Gaussian priors of the stage; `around: start` centres one on the value that the stage began with, `around: people`
+    the identity's on that of scanned people."""
     for name, energy, default in (
         ("identity", "identity_prior", 1.0),
         ("expression", "expression_prior", 0.3),
@@ -156,7 +160,10 @@ def _add_priors(
         if energy not in stage.energies or name not in layout:
             continue
         value, began = (getattr(s, "log_scale" if name == "scale" else name) for s in (state, start))
-        centre = began if setting(stage, energy, "around", "zero") == "start" else torch.zeros_like(value)
+        around = setting(stage, energy, "around", "zero")
+        centre = began if around == "start" else torch.zeros_like(value)
+        if around == "people" and (people := people_of(model)) is not None and name == "identity":
+            centre = people.identity
         prior = prior_equations(layout, name, value, centre, setting(stage, energy, "sigma", default))
         weight = setting(stage, energy, "weight", 1.0, progress)
         equations.add(prior, weight)

@@ -27,6 +27,7 @@ from fitter.energies.regularise import bilaplacian_energy, gaussian_prior
 from fitter.energies.regularise import displacement_l1 as mean_absolute
 from fitter.energies.regularise import total_variation as map_variation
 from fitter.errors import InputError
+from fitter.hierarchy.people import people_of
 from fitter.hierarchy.samples import SurfaceSamples, surface_samples
 from fitter.kernels.surface import vertex_normals
 from fitter.optimise.observation import Signal, sample_image
@@ -214,11 +215,17 @@ def total_variation(scene: Scene, *, deformation: float = 1.0, displacement: flo
     return total
 
 
-def bilaplacian(scene: Scene, *, deformation: float = 1.0, displacement: float = 0.0) -> Tensor:
-    """Mean squared curvature of the maps, (1 / mm)²; one weight per map."""
+def bilaplacian(
+    scene: Scene, *, deformation: float = 1.0, displacement: float = 0.0, around_start: bool = False
+) -> Tensor:
+    """Mean squared curvature of the maps, (1 / mm)²; one weight per map.
+
+    Of the deformation map itself, or (`around_start`) of what the stage adds to it.
+    """
     inputs, total = scene.inputs, scene.state.log_scale.new_zeros(())
     if deformation:
-        total = total + deformation * bilaplacian_energy(scene.state.deformation, inputs.deformation_texel_mm)
+        field = _deformation(scene, around_start)
+        total = total + deformation * bilaplacian_energy(field, inputs.deformation_texel_mm)
     if displacement:
         total = total + displacement * bilaplacian_energy(scene.displacement[:, None], inputs.displacement_texel_mm)
     return total
@@ -235,9 +242,14 @@ def deformation_symmetry(scene: Scene) -> Tensor:
     return (field - mirrored).square().sum(0).mean()
 
 
-def deformation_magnitude(scene: Scene) -> Tensor:
-    """Mean squared offset of M1 from M0, mm²: keeps what no energy sees at M0."""
-    return scene.state.deformation.square().sum(0).mean()
+def deformation_magnitude(scene: Scene, *, around_start: bool = False) -> Tensor:
+    """Mean squared offset of M1 from M0, mm²: keeps what no energy sees at M0, or (`around_start`) where it began."""
+    return _deformation(scene, around_start).square().sum(0).mean()
+
+
+def _deformation(scene: Scene, around_start: bool) -> Tensor:
+    """The deformation map, or what the stage has added to it."""
+    return scene.state.deformation - scene.inputs.start.deformation if around_start else scene.state.deformation
 
 
 def displacement_l1(scene: Scene) -> Tensor:
@@ -276,9 +288,10 @@ def laplacian_deformation(scene: Scene, *, landmarks: float = 1.0) -> Tensor:
     return total
 
 
-def identity_prior(scene: Scene, *, sigma: float = 1.0) -> Tensor:
-    """Gaussian prior of the identity around the mean face."""
-    return gaussian_prior(scene.state.identity, sigma)
+def identity_prior(scene: Scene, *, sigma: float = 1.0, around_people: bool = False) -> Tensor:
+    """Gaussian prior of the identity around the mean face, or around that of scanned people where it is another."""
+    people = people_of(scene.inputs.model) if around_people else None
+    return gaussian_prior(scene.state.identity, sigma, 0.0 if people is None else people.identity)
 
 
 def expression_prior(scene: Scene, *, sigma: float = 0.3, around_start: bool = False) -> Tensor:

@@ -23,9 +23,9 @@ from fitter.optimise.problem import Problem, StageLog
 from fitter.optimise.ray_displacement import RAY_SETTINGS, run_ray_cast
 from fitter.optimise.render_energies import check_settings
 from fitter.optimise.scan_energies import has_landmarks
-from fitter.optimise.start import run_focal_search, run_initialise
+from fitter.optimise.start import run_focal_search, run_initialise, run_usual_deformation
 
-CHOICES = {"mode": ("gain", "lcn"), "channel": ("best", "single", "grey"), "around": ("zero", "start")}
+CHOICES = {"mode": ("gain", "lcn"), "channel": ("best", "single", "grey"), "around": ("zero", "start", "people")}
 """Settings of Gauss-Newton energies that are words; all others are numbers."""
 DIVISORS = {"sigma", "sigma_mm", "robust", "gate", "lowpass", "mixture_width", "window", "step_mm", "patch"}
 """Numbers that must not be zero."""
@@ -161,6 +161,7 @@ SOLVERS: dict[str, Callable[[Problem, FaceState, Stage], tuple[FaceState, StageL
     "ray_cast": run_ray_cast,
     "depth_sweep": run_depth_sweep,
     "mixture_choice": run_mixture_choice,
+    "usual_deformation": run_usual_deformation,
 }
 
 

@@ -1,4 +1,4 @@
-"""Where a fit starts: poses from landmarks in closed form, and the focal length by a line search."""
+"""Where a fit starts: poses from landmarks in closed form, the focal length by a line search, people's usual deformation."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import math
 from dataclasses import replace
 
 import torch
+from torch.nn.functional import interpolate
 
 from fitter.hierarchy.face import FaceState
+from fitter.hierarchy.people import people_of
 from fitter.hierarchy.samples import surface_samples
 from fitter.optimise.comparison import compared_channels
 from fitter.optimise.config import Pass, Stage
@@ -34,6 +36,20 @@ def run_initialise(problem: Problem, state: FaceState, stage: Stage) -> tuple[Fa
         state = replace(state, world_from_model=torch.linalg.inv(state.cam_from_world[0]) @ pose)
     else:
         state = replace(state, cam_from_world=_poses(problem, state))
+    problem.on_step(stage.name, 1, 1, 0.0)
+    return state, log
+
+
+def run_usual_deformation(problem: Problem, state: FaceState, stage: Stage) -> tuple[FaceState, StageLog]:
+    """Begin M1 with what scanned people's deformation maps have in common; where the model knows no people, as it is."""
+    log = StageLog(steps=1)
+    people = people_of(problem.model)
+    if people is None:
+        log.note = f"the model {problem.model.name} is the mean of people itself"
+    else:
+        size = state.deformation.shape[-2:]
+        usual = interpolate(people.deformation[None], size, mode="bilinear", align_corners=False)[0]
+        state = replace(state, deformation=usual.to(state.deformation))
     problem.on_step(stage.name, 1, 1, 0.0)
     return state, log
 
