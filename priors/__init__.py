@@ -1,1 +1,1 @@
-"""Learned priors: the supervised data they are trained on. The networks are to come; a fit works without them."""
+"""Learned priors: what scanned people share, and the supervised data that networks are trained on. Those are to come."""
