@@ -46,10 +46,9 @@ def softened_weights(
     """The weights for a face as rough as the map [C, R, R] found so far, if the stage says how rough the usual one is.
 
     `weight` [N, S, S] says where the views see, `reference` for which size of map the stage's roughness is stated.
-    The first step of a stage has no map of its own yet and keeps the weights.
     """
     usual = setting(stage, "smoothness", "roughness", 0.0)
-    if usual == 0.0 or log.steps == 0:
+    if usual == 0.0:
         return weights
     scale = (grid.shape[-1] / reference) ** 2
     found = roughness(grid, weight.sum(0)) * scale

@@ -38,6 +38,9 @@ RULES = {
     "differences_less_gloss": MixtureRule(differences=True, gloss=3.0, doubt=0.5),
 }
 """The rules that are tried."""
+MARGIN = 0.02
+"""By how much of the usual rule's distance between the pairs' depths another must beat it. Under noise all rules are within
+a per cent of each other, and which is least then says nothing."""
 
 
 def run_mixture_choice(problem: Problem, state: FaceState, stage: Stage) -> tuple[FaceState, StageLog]:
@@ -62,9 +65,15 @@ def run_mixture_choice(problem: Problem, state: FaceState, stage: Stage) -> tupl
             log.residuals[f"depths_apart_mm_{name}"] = apart
         log.steps += 1
         problem.on_step(stage.name, log.steps, len(RULES), apart)
-    best = min(found, key=lambda name: found[name][0])
+    best = chosen_rule({name: apart for name, (apart, _) in found.items()})
     log.note = f"mixtures: {best}"
     return replace(state, mixtures=found[best][1]), log
+
+
+def chosen_rule(apart: dict[str, float]) -> str:
+    """The rule of least distance, or the usual one where none beats it by more than `MARGIN`."""
+    best = min(apart, key=apart.__getitem__)
+    return best if apart[best] < (1.0 - MARGIN) * apart.get("usual", math.inf) else "usual"
 
 
 def overlapping_pairs(weight: Tensor) -> list[tuple[int, int]]:
