@@ -10,7 +10,9 @@ import torch
 
 from fitter.energies.consistency import ConsistencyTerms
 from fitter.hierarchy.grid import GridSampling, laplacian
+from fitter.optimise.config import Stage
 from fitter.optimise.conjugate_gradient import solve
+from fitter.optimise.map_settings import map_weights, softened_weights
 from fitter.optimise.map_solver import (
     BlockField,
     MapWeights,
@@ -23,6 +25,7 @@ from fitter.optimise.map_solver import (
     softened,
     world_directions,
 )
+from fitter.optimise.problem import StageLog
 from tests.test_solver_parameters import sampled_views, toy_state
 
 R, S = 8, 20
@@ -203,3 +206,15 @@ def test_world_directions_turn_with_the_camera():
     for view in range(2):
         moved = state.cam_from_world[view, :3, :3] @ step
         assert torch.allclose(found[view] @ step, sampled.direction_cam[view] @ moved)
+
+
+def test_a_stage_goes_by_the_roughness_that_it_finds_from_its_first_step_on():
+    """A flat map keeps the weights; one twice as rough as usual has a quarter of the stiffness at once."""
+    stage = Stage("m1", "depth_sweep", energies={"smoothness": {"bilaplacian": 1.0, "roughness": 0.5}})
+    grid, seen = torch.zeros(3, 64, 64), torch.ones(2, 64, 64)
+    weights = map_weights(stage, 64, 64)
+    assert softened_weights(weights, stage, grid, seen, 64, StageLog()) == weights
+    grid[0] = torch.randn(64, 64, generator=torch.Generator().manual_seed(3))
+    grid *= 1.0 / roughness(grid, seen.sum(0))
+    found = softened_weights(weights, stage, grid, seen, 64, StageLog())
+    assert found.bilaplacian == pytest.approx(0.25 * weights.bilaplacian, rel=1e-4)

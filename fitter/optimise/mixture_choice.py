@@ -39,8 +39,8 @@ RULES = {
 }
 """The rules that are tried."""
 MARGIN = 0.02
-"""By how much of the usual rule's distance between the pairs' depths another must beat it. Under noise all rules are within
-a per cent of each other, and which is least then says nothing."""
+"""By how much of the usual rule's distance between the pairs' depths another must beat it. Under noise several rules can
+be within a per cent of each other, and which is least then says nothing."""
 
 
 def run_mixture_choice(problem: Problem, state: FaceState, stage: Stage) -> tuple[FaceState, StageLog]:
