@@ -18,7 +18,8 @@ from benchmarks.records import RESULTS, read_record
 from benchmarks.sensor import SMALL, STUDIO
 from benchmarks.sessions.cases import AVERAGE, CASES
 from benchmarks.sessions.command import TONE_CASES
-from benchmarks.sessions.summary import case_table, tone_table
+from benchmarks.sessions.summary import case_table, persons_share, tone_table
+from benchmarks.subjects.skin import usual_tone
 from fitter.atomic import write_text
 
 SENSOR_NAMES = {"studio": "full-frame camera's", "small": "small camera's"}
@@ -68,16 +69,22 @@ def skin_tones(record: dict[str, Any]) -> str:
     rows = record["rows"]
     persons = list(dict.fromkeys(row["person"] for row in rows))
     tones = sorted({row["tone"] for row in rows})
+    cases = [case for case in TONE_CASES if any(row["case"].startswith(case) for row in rows)]
+    own = {person: usual_tone(int(person.split()[-1])) for person in persons}
     lines = [
         "## The same persons in several skins",
         "",
         f"{len(persons)} persons, each with every tone ({', '.join(map(str, tones))}; 0 very light, 6 very dark): shape, "
-        "light and cameras are the same, so what differs is the skin's doing. Persons of different tones, above, differ in "
-        "age and furrows too.",
+        "light and cameras are the same, so what differs is the skin's doing.",
         "",
-        tone_table(rows, [case for case in TONE_CASES if any(row["case"].startswith(case) for row in rows)]),
+        tone_table(rows, cases),
         "",
         *_checked(record),
+        "",
+        "Persons of different tones, above, differ in age and furrows too. With the lightest skin on all of them, the "
+        "persons of the darkest third against those of the lightest: "
+        + ", ".join(persons_share(rows, case, own) for case in cases)
+        + ".",
         "",
         _made_by(
             record,

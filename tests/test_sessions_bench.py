@@ -19,7 +19,7 @@ from benchmarks.sessions.fits import naive_average, triangles_of
 from benchmarks.sessions.gate import averages, regressions
 from benchmarks.sessions.levels import LEVELS, Levels, read_levels, save_levels
 from benchmarks.sessions.score import level_errors, numbers
-from benchmarks.sessions.summary import case_table, checks, skins, thirds
+from benchmarks.sessions.summary import case_table, checks, persons_share, skins, thirds
 from benchmarks.sessions.truth import POINTS, RADIUS_MM, Truth, load_truth
 from benchmarks.subjects.photograph import CaptureSettings, capture
 from benchmarks.subjects.skin import usual_tone
@@ -175,6 +175,17 @@ def test_the_same_person_in_two_skins_is_compared_with_itself():
     assert skins(rows) == [(f"subject {k} in tone 0", f"subject {k} in tone 6") for k in (0, 1)]
     (check,) = [check for check in checks(rows) if "darkest" in check.text]
     assert check.holds and "same 2 persons" in check.text and "+10%" in check.found
+
+
+def test_what_persons_differ_in_is_measured_in_one_skin():
+    """Person 2 is dark and, in either skin, half as far off again as person 0: that much is not the skin's doing."""
+    rows = []
+    for number, error in enumerate((0.2, 0.9, 0.3)):
+        for tone, worse in ((0, 1.0), (6, 1.2)):
+            row = _row(f"subject {number} in tone {tone}", "five", tone, (1.0, 0.5, error * worse), (5.0, 4.0, 3.0))
+            rows.append(row | {"person": f"subject {number}"})
+    own = {"subject 0": 0, "subject 1": 3, "subject 2": 6}
+    assert persons_share(rows, "five", own) == "five views 0.300 against 0.200 mm (+50%)"
 
 
 def test_a_person_s_own_tone_needs_no_name():

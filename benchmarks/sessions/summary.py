@@ -64,6 +64,26 @@ def skins(rows: Sequence[dict]) -> list[tuple[str, str]]:
     return [(min(found)[1], max(found)[1]) for found in tones.values() if len(found) > 1]
 
 
+def persons_share(rows: Sequence[dict], case: str, own: dict[str, int]) -> str:
+    """How much worse persons who are dark of their own are than light ones, when all of them have the lightest skin.
+
+    Thirds of different persons differ in more than their skin; what they differ in here is not the skin's doing.
+
+    Args:
+        rows: Of persons who were photographed in several skins.
+        case: Which photographs.
+        own: Each person's own tone.
+    """
+    chosen = of_case(rows, case)
+    lightest = min(row["tone"] for row in chosen)
+    named = [dict(row, tone=own[row["person"]]) for row in chosen if row["tone"] == lightest]
+    light, dark = (
+        values([row for row in named if row["subject"] in names], "M2", DISTANCE, alignment_of(chosen)).mean()
+        for names in thirds(named)
+    )
+    return f"{case} view{'s' * (case != 'one')} {dark:.3f} against {light:.3f} mm ({dark / light - 1:+.0%})"
+
+
 def checks(rows: Sequence[dict]) -> list[Check]:
     """The lines, as far as the cases are there; of generated subjects only."""
     rows = [row for row in rows if row["tone"] is not None]
