@@ -87,7 +87,7 @@ def peer(result: FitResult, model: MorphableModel) -> dict:
     pose = np.array(result.scan.alignment["scan_from_model_mm"])
     mean, triangles = model.mean.double().numpy(), model.triangles.numpy()
     tip = model.landmarks(model.mean)[NOSE_TIP].double().numpy()
-    keep = model.regions["skin"].numpy() & ~model.regions["mouth_inside"].numpy() & ~model.regions["sockets"].numpy()
+    keep = (model.regions["skin"] & ~model.hidden).numpy()
     keep &= (np.linalg.norm(mean - tip, axis=1) < PEER_RADIUS_MM) & (mean[:, 2] > tip[2] - 90.0)
     chosen = triangles[keep[triangles].all(1)]
     used, flat = np.unique(chosen, return_inverse=True)

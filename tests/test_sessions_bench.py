@@ -291,4 +291,14 @@ def test_mean_face_is_skin(open_model):
     vertices, triangles, used = mean_face()
     assert triangles.max() == len(vertices) - 1 == len(used) - 1
     assert not open_model.regions["mouth_inside"].numpy()[used].any()
-    assert triangles_of("M1", load_configuration("session")).shape == open_model.triangles.shape
+
+
+def test_surfaces_are_measured_where_they_can_be_seen(open_model):
+    """Through a closed cheek, its inside is not far: a similarity once laid a third of a face on it."""
+    configuration = load_configuration("session")
+    coarse, dense = (triangles_of(level, configuration) for level in ("M1", "M2"))
+    inside = (open_model.regions["mouth_inside"] | open_model.regions["tongue"]).numpy()
+    assert inside.any() and not inside[coarse].all(1).any()
+    assert open_model.regions["eyes"].numpy()[coarse].all(1).any()
+    hidden = open_model.hidden.numpy()[open_model.triangles.numpy()].all(1)
+    assert len(coarse) == (~hidden).sum() and len(dense) == 4 * len(coarse)

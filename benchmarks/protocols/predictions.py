@@ -194,7 +194,7 @@ def _fitted(job: FitJob, settings: FitSettings) -> tuple[np.ndarray, np.ndarray,
     if job.frame != "world":
         vertices = _in_frame(vertices, result.views[0], job.frame)
     landmarks = model.landmarks(torch.from_numpy(vertices).float()).double().numpy()
-    return vertices, model.triangles.numpy(), landmarks
+    return vertices, model.outer_triangles.numpy(), landmarks
 
 
 def _in_frame(vertices: np.ndarray, view, frame: str) -> np.ndarray:

@@ -56,7 +56,7 @@ def write_template(data: Path, predictions: Path, model_name: str) -> None:
     mesh = read_obj(path)
     numbers, weights = template_keypoints(path)
     source = (mesh.vertices[mesh.triangles[numbers]] * weights[..., None]).sum(1)
-    mean, triangles = model.mean.double().numpy(), model.triangles.numpy()
+    mean, triangles = model.mean.double().numpy(), model.outer_triangles.numpy()
     surface = Surface(mean, triangles)
     points = carried_keypoints(source, model.landmarks(model.mean).double().numpy(), surface)
     found = surface.closest(points)

@@ -35,7 +35,7 @@ def vertex_errors(levels: Levels, truth: Truth, calibrated: bool) -> np.ndarray:
     move = Similarity.identity()
     if not calibrated:
         start = procrustes(levels.landmarks["M1"][INNER], truth.landmarks[INNER], scale=True)
-        move = icp(truth.points, Surface(vertices, model().triangles.numpy()), start, scale=True)
+        move = icp(truth.points, Surface(vertices, model().outer_triangles.numpy()), start, scale=True)
     placed = move(vertices)
     distances = whole.closest(placed).distances
     distances[np.linalg.norm(placed - truth.frame.nose_tip, axis=1) > RADIUS_MM] = np.nan

@@ -56,10 +56,10 @@ def fit_case(capture: Path, case: Case, configuration: Configuration, device: st
 
 
 def triangles_of(level: str, configuration: Configuration) -> np.ndarray:
-    """[F, 3] of a level's surface."""
+    """[F, 3] of a level's surface, as far as it can be seen."""
     if level == "M2":
-        return dense_surface(model(), configuration.maps.dense_levels).triangles.numpy()
-    return model().triangles.numpy()
+        return dense_surface(model(), configuration.maps.dense_levels).outer_triangles.numpy()
+    return model().outer_triangles.numpy()
 
 
 def kept_fit(

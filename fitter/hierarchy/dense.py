@@ -34,7 +34,12 @@ class DenseSurface:
     displaced: Tensor
     """[Vd] 1 on the skin that the displacement moves, 0 elsewhere."""
     hidden: Tensor
-    """[Vd] bool: inside of the mouth, eye sockets."""
+    """[Vd] bool: eye sockets, inside of the mouth, tongue."""
+
+    @property
+    def outer_triangles(self) -> Tensor:
+        """[Fd', 3] int64: those that can be seen; as `MorphableModel.outer_triangles`."""
+        return self.triangles[~self.hidden[self.triangles].all(1)]
 
     def positions(self, vertices: Tensor) -> Tensor:
         """Subdivide M1 [V, 3]: the base [Vd, 3] that the displacement starts from."""
@@ -68,8 +73,7 @@ def _subdivided(model: MorphableModel, levels: int) -> DenseSurface:
     if matrix is None:
         matrix = linear = sp.identity(count, format="csr")
     sparse, straight_tensor = (_to_torch(m, like) for m in (matrix, linear))
-    zero = torch.zeros_like(model.regions["face"])
-    hidden = model.regions["mouth_inside"] | model.regions.get("sockets", zero)
+    hidden = model.hidden
     flags = torch.stack([model.regions["skin"] & ~hidden, hidden, model.regions["skin"]], -1).to(like)
     flags = torch.sparse.mm(straight_tensor, flags)
     all_triangles = torch.from_numpy(triangles).to(like.device)

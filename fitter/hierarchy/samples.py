@@ -58,8 +58,7 @@ class SurfaceSamples:
 @lru_cache(maxsize=8)
 def surface_samples(model: MorphableModel, resolution: int) -> SurfaceSamples:
     """Samples of M1 on an S × S grid over the atlas; made once and kept."""
-    hidden = model.regions["mouth_inside"] | model.regions.get("sockets", torch.zeros_like(model.regions["face"]))
-    return rasterise_atlas(model.atlas_uv, model.atlas_triangles, hidden, resolution)
+    return rasterise_atlas(model.atlas_uv, model.atlas_triangles, model.hidden, resolution)
 
 
 def rasterise_atlas(uv: Tensor, triangles: Tensor, hidden: Tensor, resolution: int) -> SurfaceSamples:

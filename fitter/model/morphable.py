@@ -75,6 +75,20 @@ class MorphableModel:
         """Number of vertices V."""
         return self.mean.shape[0]
 
+    @property
+    def hidden(self) -> Tensor:
+        """Boolean [V]: eye sockets, inside of the mouth, tongue."""
+        found = self.regions["mouth_inside"].clone()
+        for name in ("sockets", "tongue"):
+            if name in self.regions:
+                found |= self.regions[name]
+        return found
+
+    @property
+    def outer_triangles(self) -> Tensor:
+        """[F', 3] int64: those that can be seen. A closest point is asked of these: the inside of a cheek lies near, too."""
+        return self.triangles[~self.hidden[self.triangles].all(1)]
+
     def shape(self, identity: Tensor, expression: Tensor) -> Tensor:
         """Vertices [..., V, 3], mm, of identity [..., I] and expression [..., E] coefficients."""
         offsets = identity @ self.identity_basis.flatten(0, 1).T + expression @ self.expression_basis.flatten(0, 1).T

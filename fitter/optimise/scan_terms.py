@@ -52,8 +52,7 @@ class SurfacePairs:
 
 def usable_vertices(model: MorphableModel) -> Tensor:
     """[V] bool: the face's skin; no sockets, no inside of the mouth, no back of the head."""
-    zero = torch.zeros_like(model.regions["face"])
-    return model.regions["face"] & ~model.regions["mouth_inside"] & ~model.regions.get("sockets", zero)
+    return model.regions["face"] & ~model.hidden
 
 
 @lru_cache(maxsize=4)
