@@ -141,6 +141,21 @@ def test_icp_is_not_pulled_by_a_few_strays(dome):
     np.testing.assert_allclose(pose.translation, [2, 0, 0], atol=1e-3)
 
 
+def test_icp_with_normals_is_not_drawn_to_an_inner_sheet(dome):
+    """A second sheet 4 mm inside faces inwards, as the inside of a cheek does; some points begin nearer to it."""
+    inner = dome.vertices - 4.0 * dome.normals
+    inwards = dome.triangles[:, ::-1] + len(dome.vertices)
+    both = Surface(np.concatenate([dome.vertices, inner]), np.concatenate([dome.triangles, inwards]))
+    rows = np.arange(0, len(dome.triangles), 2)
+    points, normals = dome.vertices[dome.triangles[rows]].mean(1), dome.face_normals(rows)
+    truth = Similarity(1.0, rotation_from_vector(np.array([0.08, 0.02, 0.0])), np.array([0.0, 0.0, -2.0]))
+    moved, turned = truth(points), normals @ truth.rotation.T
+    np.testing.assert_allclose(icp(moved, both, normals=turned)(points), moved, atol=0.01)
+    assert np.linalg.norm(icp(moved, both)(points) - moved, axis=1).mean() > 0.2
+    inside_out = icp(moved, dome, normals=-turned)
+    np.testing.assert_allclose(inside_out(points), moved, atol=0.01)
+
+
 def test_similarity_algebra():
     pose = Similarity(1.7, rotation_from_vector(np.array([0.2, 0.5, -1.0])), np.array([1.0, 2, 3]))
     other = Similarity(0.4, rotation_from_vector(np.array([-0.7, 0.1, 0.2])), np.array([-4.0, 2, 9]))

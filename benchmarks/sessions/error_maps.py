@@ -35,7 +35,8 @@ def vertex_errors(levels: Levels, truth: Truth, calibrated: bool) -> np.ndarray:
     move = Similarity.identity()
     if not calibrated:
         start = procrustes(levels.landmarks["M1"][INNER], truth.landmarks[INNER], scale=True)
-        move = icp(truth.points, Surface(vertices, model().outer_triangles.numpy()), start, scale=True)
+        surface = Surface(vertices, model().outer_triangles.numpy())
+        move = icp(truth.points, surface, start, normals=truth.normals, scale=True)
     placed = move(vertices)
     distances = whole.closest(placed).distances
     distances[np.linalg.norm(placed - truth.frame.nose_tip, axis=1) > RADIUS_MM] = np.nan

@@ -35,7 +35,7 @@ def level_errors(levels: Levels, triangles: dict[str, np.ndarray], truth: Truth,
         if alignment == "similarity":
             marks = levels.landmarks["M0" if level == "M0" else "M1"]
             start = procrustes(marks[INNER], truth.landmarks[INNER], scale=True)
-            pose = icp(truth.points, surface, start, scale=True)
+            pose = icp(truth.points, surface, start, normals=truth.normals, scale=True)
         found[level] = LevelErrors(point_errors(truth.points, truth.normals, surface, pose), pose)
     return found
 

@@ -25,6 +25,9 @@ class IcpStage:
 
 COARSE_TO_FINE = (IcpStage(1500, 0.7, 25, 1e-3), IcpStage(4000, 0.9, 20, 1e-3), IcpStage(6000, 0.95, 40, 1e-5))
 
+LEAST_ALIKE = 0.25
+"""Share of the pairs whose normals must agree before normals are believed: a scan may be inside out."""
+
 
 @dataclass(frozen=True)
 class Similarity:
@@ -145,7 +148,9 @@ def updated(pose: Similarity, update: np.ndarray, about: Linearised) -> tuple[Si
     return change.after(pose), moved
 
 
-def _step(points: np.ndarray, surface: Surface, pose: Similarity, keep: float, scale: bool) -> tuple[Similarity, float]:
+def _step(
+    points: np.ndarray, normals: np.ndarray | None, surface: Surface, pose: Similarity, keep: float, scale: bool
+) -> tuple[Similarity, float]:
     """One damped Gauss-Newton step on the trimmed, robustly weighted distances, and how far (mm) it moves.
 
     At a fixed point that is the exact gradient of the robust summed distance, and on the way it slides along the
@@ -154,6 +159,11 @@ def _step(points: np.ndarray, surface: Surface, pose: Similarity, keep: float, s
     found = surface.closest(pose.inverse()(points))
     distances = found.distances * pose.scale
     kept = distances <= np.quantile(distances, keep)
+    if normals is not None:
+        # The inside of a cheek lies near the scan, too, and would draw the face onto itself.
+        alike = ((surface.face_normals(found.triangles) @ pose.rotation.T) * normals).sum(1) > 0.0
+        if (kept & alike).sum() >= LEAST_ALIKE * kept.sum():
+            kept &= alike
     system = linearise(points[kept], surface, pose, found[kept], scale=scale)
     # Geman-McClure weights at three robust standard deviations: what does not belong (an eyelid, hair) must not pull
     # the rest away from where it fits.
@@ -172,6 +182,7 @@ def icp(
     surface: Surface,
     start: Similarity | None = None,
     *,
+    normals: np.ndarray | None = None,
     scale: bool = False,
     schedule: tuple[IcpStage, ...] = COARSE_TO_FINE,
 ) -> Similarity:
@@ -181,6 +192,8 @@ def icp(
         points: [P, 3] mm, where the surface is to go (the scan).
         surface: What is moved (the fit).
         start: Transform of the surface to begin with.
+        normals: [P, 3] the points' normals; pairs whose normals oppose each other are then left out (Rusinkiewicz and
+            Levoy 2001, section 3.4).
         scale: Whether the surface may grow or shrink (similarity) or not (rigid).
         schedule: The stages, coarse to fine.
 
@@ -190,8 +203,9 @@ def icp(
     pose = start or Similarity.identity()
     for stage in schedule:
         sample = thinned(points, stage.points)
+        facing = None if normals is None else thinned(normals, stage.points)
         for _ in range(stage.steps):
-            pose, moved = _step(sample, surface, pose, stage.keep, scale)
+            pose, moved = _step(sample, facing, surface, pose, stage.keep, scale)
             if moved < stage.tolerance:
                 break
     return pose

@@ -172,8 +172,8 @@ def compare_fit(
     points, normals = scan.vertices[chosen], scan.normals[chosen]
     measurements = []
     for level, surface in fit.surfaces.items():
-        rigid = icp(points, surface, start)
-        poses = (Similarity.identity(), rigid, icp(points, surface, rigid, scale=True))
+        rigid = icp(points, surface, start, normals=normals)
+        poses = (Similarity.identity(), rigid, icp(points, surface, rigid, normals=normals, scale=True))
         for alignment, pose in zip(ALIGNMENTS, poses, strict=True):
             errors = point_errors(points, normals, surface, pose)
             measurements.append(Measurement(level, alignment, summarise(errors), pose, errors))
