@@ -10,6 +10,7 @@ from fitter.errors import InputError
 COMMANDS = {
     "sessions": ("benchmarks.sessions.command", "accuracy of the photograph path on generated subjects, and its gate"),
     "ablation": ("benchmarks.ablation", "what each stage and energy gives"),
+    "tuning": ("benchmarks.tuning", "whether other weights would be better, on generated subjects alone"),
     "errors": ("benchmarks.sessions.error_maps", "pictures of where the photograph path errs"),
     "captures": ("benchmarks.captures", "accuracy, time and memory of whole fits of a real capture with a scan"),
     "scans": ("benchmarks.scans", "accuracy and time of the scan path, against non-rigid ICP"),

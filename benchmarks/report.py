@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import ablation, captures
+from benchmarks import ablation, captures, tuning
 from benchmarks.records import RESULTS, read_record
 from benchmarks.sensor import SMALL, STUDIO
 from benchmarks.sessions.cases import AVERAGE, CASES
@@ -313,12 +313,28 @@ def james_on_gpu(record: dict[str, Any]) -> str:
     return "\n".join([*lines, "", _made_by(record, command)])
 
 
+def weights(record: dict[str, Any]) -> str:
+    """What other weights would have given, on generated subjects."""
+    lines = [
+        "## Other weights",
+        "",
+        f"Each number of the preset `session` by itself, smaller and larger, on {len(record['subjects'])} generated "
+        f"subjects ({', '.join(record['cases'])} views, cameras known): change of M2's mean distance (geometric mean over "
+        "subjects, with its interval) and of its median normal angle; `better` and `worse` where the interval tells.",
+        "",
+        tuning.table(record["rows"]),
+        "",
+    ]
+    return "\n".join([*lines, _made_by(record, "python -m benchmarks tuning")])
+
+
 SECTIONS: tuple[tuple[str, Callable[[dict], str]], ...] = (
     ("sessions", sessions),
     ("skin-tones", skin_tones),
     ("captures-james", james),
     ("captures-james-*", james_on_gpu),
     ("ablation", ablations),
+    ("tuning", weights),
     ("scans", scans),
     ("scan-detail", scan_detail),
     ("scan-alignment", scan_alignment),
