@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from itertools import permutations
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from benchmarks.protocols.run import run_protocol
+from benchmarks.protocols.scan_to_mesh import order_misfits
 from benchmarks.protocols.types import Options
 from fitter.errors import InputError
 from tests import naive_metrics as naive
@@ -160,5 +163,68 @@ def test_three_views_of_facescape(faces, tmp_path):
     summary = run_protocol("facescape-3view", data, tmp_path / "exact", tmp_path / "o", pictures=False)
     assert "apart" in dict(summary.refused)["122/1_neutral"]
     (data / "Rt_scale_dict.json").unlink()
-    with pytest.raises(InputError, match="no readable JSON"):
+    with pytest.raises(InputError, match="no such file"):
         run_protocol("facescape-3view", data, tmp_path / "exact", tmp_path / "o", pictures=False)
+
+
+def test_landmarks_in_another_order_are_refused_even_where_they_nearly_fit(faces, esrc, tmp_path):
+    """Inner and outer corners of both eyes swapped: no mirror image, a misfit of a quarter of the eyes' distance."""
+    swapped = [1, 0, 3, 2, 4, 5, 6]
+    predictions = _predict_images(faces, tmp_path / "p", lambda v: v)
+    vertices, _, marks = faces.face(1)
+    save_points(predictions / "HQ" / "F1001_1.txt", marks[SEVEN][swapped])
+    summary = run_protocol("fg2018", esrc, predictions, tmp_path / "o", pictures=False)
+    (refused,) = summary.refused
+    assert refused[0] == "HQ/F1001_1" and "right eye outer where right eye inner should be" in refused[1]
+
+
+def test_misfits_of_all_orders_agree_with_aligning_each():
+    random = np.random.default_rng(3)
+    source, target = random.normal(size=(2, 7, 3))
+    misfits = order_misfits(source, target)
+    assert len(misfits) == 5040
+    for number in (0, 1, 17, 2500, 5039):
+        order = list(permutations(range(7)))[number]
+        moved = naive.moved(source[list(order)], naive.horn(source[list(order)], target, True))
+        assert misfits[number] == pytest.approx(np.sqrt(((moved - target) ** 2).sum(1).mean()), abs=1e-9)
+
+
+def test_the_unit_of_rigid_predictions_is_honoured_and_no_other(faces, esrc, tmp_path):
+    metres = _predict_scans(faces, tmp_path / "p", lambda v: _turned()(v) / 1000)
+    summary = run_protocol("esrc-2view", esrc, metres, tmp_path / "o", Options(rigid=True, unit="m"), pictures=False)
+    assert summary.complete and summary.tables[0].rows[0].cells["mean"] < 1e-4
+    with pytest.raises(InputError, match="--rigid with it"):
+        run_protocol("esrc-2view", esrc, metres, tmp_path / "o", Options(unit="m"), pictures=False)
+    with pytest.raises(InputError, match="--rigid: found True; expected no such option"):
+        run_protocol("fg2018", esrc, metres, tmp_path / "o", Options(rigid=True), pictures=False)
+
+
+def test_scans_that_nobody_asks_for_are_told(faces, esrc, tmp_path):
+    data = tmp_path / "d"
+    shutil.copytree(esrc, data)
+    shutil.rmtree(data / "views")
+    predictions = _predict_scans(faces, tmp_path / "p", _turned())
+    (predictions / "F1001_N.obj").unlink()
+    summary = run_protocol("esrc-2view", data, predictions, tmp_path / "o", pictures=False)
+    assert any("1 of 2 scans have neither" in note for note in summary.notes)
+
+
+def test_a_data_set_without_annotations_is_blamed_itself(faces, esrc, tmp_path):
+    data = tmp_path / "d"
+    shutil.copytree(esrc, data)
+    shutil.rmtree(data / "annotations")
+    with pytest.raises(InputError, match=f"^{data}: found nothing to score .*no seven landmarks"):
+        run_protocol("esrc-2view", data, _predict_scans(faces, tmp_path / "p", _turned()), tmp_path / "o")
+
+
+def test_results_of_an_earlier_run_do_not_outlive_their_predictions(faces, esrc, tmp_path):
+    exact, out = _predict_scans(faces, tmp_path / "p", _turned()), tmp_path / "o"
+    run_protocol("esrc-2view", esrc, exact, out)
+    assert len(list((out / "heat_maps").glob("*.png"))) == 2
+    (exact / "F1001_N.obj").unlink()
+    run_protocol("esrc-2view", esrc, exact, out)
+    assert [path.stem for path in (out / "heat_maps").glob("*.png")] == ["M1002"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="nothing to score"):
+        run_protocol("esrc-2view", esrc, tmp_path / "empty", out)
+    assert not (out / "results.md").exists() and "no prediction" in (out / "not_scored.csv").read_text()

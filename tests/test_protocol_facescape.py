@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from benchmarks.protocols.cylinder import SIDE, STEP, cylinder_map, cylinder_mesh
+from benchmarks.protocols.published import LAB_CD, LAB_MNE, WILD_CD, WILD_MNE
 from benchmarks.protocols.run import run_protocol
 from fitter.errors import InputError
+from fitter.obj import read_obj
 from tests import naive_metrics as naive
 from tests.factories import toy_model
 from tests.protocol_data import Faces, save_mesh
@@ -231,3 +234,62 @@ def test_predictions_off_the_image_are_refused_and_missing_ones_listed(faces, wi
     assert "behind the camera" in dict(summary.refused)["00_0_09"]
     with pytest.raises(InputError, match="no such folder"):
         run_protocol("facescape-lab", wild, exact, tmp_path / "o3", pictures=False)
+
+
+@pytest.mark.parametrize(
+    ("signs", "axes"), [((1, -1, 1), "y"), ((1, 1, -1), "z"), ((1, -1, -1), "y and z"), ((-1, 1, 1), "x")]
+)
+def test_wild_predictions_with_other_axes_are_refused(faces, wild, tmp_path, signs, axes):
+    """The face stands beside the middle of the picture: there a face that is turned round nearly fits."""
+    for number in NUMBERS:
+        vertices, triangles, _ = faces.face(number % 7 + 1)
+        aside = vertices + np.array([25.0, 30.0, 0])
+        placed = aside @ _turn(number).T / SCALE * signs
+        save_mesh(tmp_path / "p" / f"{number:03d}.obj", placed, triangles)
+    data = tmp_path / "d"
+    shutil.copytree(wild, data)
+    for number in NUMBERS:
+        vertices, triangles, _ = faces.face(number % 7 + 1)
+        aside = vertices + np.array([25.0, 30.0, 0])
+        save_mesh(data / "data" / "wild_gt_mesh" / f"{number:03d}.obj", aside @ _turn(number).T / SCALE, triangles)
+    with pytest.raises(InputError, match=f"with its {axes} turned round"):
+        run_protocol("facescape-wild", data, tmp_path / "p", tmp_path / "o", pictures=False)
+
+
+def test_triangles_inside_out_are_refused(faces, wild, tmp_path):
+    for number in NUMBERS:
+        vertices, triangles, _ = faces.face(number % 7 + 1)
+        save_mesh(tmp_path / "p" / f"{number:03d}.obj", _on_image(vertices, number), triangles[:, ::-1])
+    with pytest.raises(InputError, match="triangles that face inwards"):
+        run_protocol("facescape-wild", wild, tmp_path / "p", tmp_path / "o", pictures=False)
+
+
+def test_lab_predictions_in_millimetres_or_with_y_up_are_refused(faces, lab, tmp_path):
+    """The projection of a face is the same in every unit; its distance is not."""
+    with pytest.raises(InputError, match="62.8 times as far from the camera"):
+        millimetres = _predict_lab(faces, lab, tmp_path / "p", PUPILS)
+        run_protocol("facescape-lab", lab, millimetres, tmp_path / "o", pictures=False)
+    vertices, triangles, _ = faces.face(1)
+    for path in sorted((lab / "data" / "lab_cam").glob("*.json")):
+        pose = np.array(json.loads(path.read_text())[1])
+        placed = (vertices / PUPILS @ pose[:, :3].T + pose[:, 3]) * [1, -1, 1]
+        save_mesh(tmp_path / "q" / f"{path.stem}.obj", placed, triangles)
+    with pytest.raises(InputError, match="with its y turned round"):
+        run_protocol("facescape-lab", lab, tmp_path / "q", tmp_path / "o", pictures=False)
+
+
+def test_every_picture_of_a_subject_with_several_is_called_by_its_item(faces, lab, tmp_path):
+    """One view's prediction has half of a face, so it shows another part of the truth than the others do."""
+    predictions = _predict_lab(faces, lab, tmp_path / "p")
+    mesh = read_obj(predictions / "00_0_09.obj")
+    left = mesh.vertices[mesh.triangles].mean(1)[:, 0] < np.median(mesh.vertices[:, 0])
+    save_mesh(predictions / "00_0_09.obj", mesh.vertices, mesh.triangles[left])
+    run_protocol("facescape-lab", lab, predictions, tmp_path / "o")
+    assert {path.stem for path in (tmp_path / "o" / "heat_maps").glob("*.png")} == {"00_0_00", "00_0_09"}
+
+
+def test_published_rows_are_in_order_of_merit():
+    for rows in (WILD_CD, WILD_MNE, LAB_CD, LAB_MNE):
+        found = [row.cells["all"] for row in rows]
+        assert found == sorted(found) and rows[0].name == "HRN" or rows is LAB_CD
+    assert len(WILD_CD) == 15 and len(LAB_CD) == 15

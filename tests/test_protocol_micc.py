@@ -189,3 +189,14 @@ def test_what_cannot_be_scored_is_counted_and_listed(faces, micc, tmp_path):
         run_protocol("micc-cropped", micc, predictions, tmp_path / "o", pictures=False)
     with pytest.raises(InputError, match="no frontal scan"):
         run_protocol("micc-cropped", tmp_path, predictions, tmp_path / "o", pictures=False)
+
+
+def test_a_scan_without_landmarks_is_missing_not_forgotten(faces, micc, tmp_path):
+    data = tmp_path / "d"
+    shutil.copytree(micc, data)
+    shutil.rmtree(data / "MICC_landmarks" / "subject_28")
+    summary = run_protocol(
+        "micc-cropped", data, _predict(faces, tmp_path / "p", _turned()), tmp_path / "o", pictures=False
+    )
+    assert summary.scored == 1
+    assert summary.missing == (("subject_28/Indoor-Cooperative", "a scan without landmarks (.ljson)"),)

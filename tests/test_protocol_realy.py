@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.crops import submesh
 from benchmarks.nonrigid import Keypoints, bend_region
+from benchmarks.protocols.published_realy import REALY_FRONTAL, REALY_SIDE
 from benchmarks.protocols.realy import global_alignment
 from benchmarks.protocols.run import run_protocol
 from benchmarks.protocols.types import Options
@@ -194,3 +196,24 @@ def test_wrong_topologies_and_missing_parts(faces, realy, tmp_path):
         run_protocol("realy", realy, other, tmp_path / "o", pictures=False)
     with pytest.raises(InputError, match="no such folder"):
         run_protocol("realy", tmp_path, predictions, tmp_path / "o", pictures=False)
+
+
+def test_one_wrong_topology_does_not_stop_the_others_and_a_wrong_scale_is_no_figure(faces, realy, tmp_path):
+    predictions = _predict(faces, tmp_path / "p", lambda v: v)
+    vertices, triangles, _ = faces.face(1)
+    save_mesh(predictions / "1.obj", vertices, triangles[::-1])
+    summary = run_protocol("realy", realy, predictions, tmp_path / "o", pictures=False)
+    assert summary.scored == 1 and "topology" in dict(summary.refused)["1"]
+    data = tmp_path / "d"
+    shutil.copytree(realy, data)
+    (data / "metrical_scale.txt").write_text(f"{MM}\n1000\n")
+    summary = run_protocol("realy", data, _predict(faces, tmp_path / "q", lambda v: v), tmp_path / "o2", pictures=False)
+    assert summary.scored == 1 and "outer eye corners" in dict(summary.refused)["2"]
+
+
+def test_the_leaderboard_has_a_mean_a_median_and_a_deviation_of_every_region():
+    for rows, count in ((REALY_FRONTAL, 26), (REALY_SIDE, 20)):
+        assert len(rows) == count
+        for row in rows:
+            means = [float(row.cells[region].split("/")[0]) for region in REGIONS]
+            assert row.cells["all"] == pytest.approx(np.mean(means), abs=0.015), row.name

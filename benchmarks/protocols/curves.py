@@ -22,13 +22,14 @@ def _ticks(limit: float) -> np.ndarray:
     return np.arange(0, limit + 1e-9, step)
 
 
-def error_curves(series: Mapping[str, np.ndarray], limit: float, title: str) -> np.ndarray:
+def error_curves(series: Mapping[str, np.ndarray], limit: float, title: str, what: str = "") -> np.ndarray:
     """uint8 picture [H, W, 3]: for each name the share of its distances below every error up to `limit` mm.
 
     Args:
         series: Name -> distances, mm; the first is drawn thickest.
         limit: Right end, mm.
         title: Above the plot.
+        what: What the distances are, beside the axis.
     """
     canvas = Image.new("RGB", (WIDTH * SCALE, HEIGHT * SCALE), "white")
     draw = ImageDraw.Draw(canvas)
@@ -56,14 +57,20 @@ def error_curves(series: Mapping[str, np.ndarray], limit: float, title: str) -> 
     _legend(draw, series, (inner[2] - 12, inner[3] - 12), small)
     draw.text((WIDTH * SCALE / 2, 14 * SCALE), title, fill="#111111", font=letters, anchor="mt")
     middle = 0.5 * (inner[0] + inner[2]) * SCALE
-    draw.text((middle, (HEIGHT - 14) * SCALE), "error [mm]", fill="#111111", font=letters, anchor="mb")
+    draw.text(
+        (middle, (HEIGHT - 14) * SCALE),
+        "error [mm]" + (f"  ({what})" if what else ""),
+        fill="#111111",
+        font=letters,
+        anchor="mb",
+    )
     _upright(canvas, "share of points [%]", 14, 0.5 * (inner[1] + inner[3]), letters)
     return np.asarray(canvas.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS))
 
 
 def _legend(draw: ImageDraw.ImageDraw, series: Mapping[str, np.ndarray], corner: tuple[float, float], letters) -> None:
     """Names with their medians, in the corner where cumulative curves leave room."""
-    rows = [f"{name}  (median {np.median(distances):.2f})" for name, distances in series.items()]
+    rows = [f"{name}  (median {np.median(distances):.2f} mm)" for name, distances in series.items()]
     wide = max(draw.textlength(row, font=letters) for row in rows) / SCALE
     line = 23
     left, top = corner[0] - wide - 52, corner[1] - line * len(rows) - 10

@@ -105,9 +105,9 @@ def tables(outcomes: Sequence[Outcome], options: Options) -> tuple[Table, ...]:
     for group in [None, *(name for name in QUALITIES if name in groups_of(outcomes))]:
         chosen = of_group(outcomes, group)
         mean, spread, interval = mean_cells(chosen, "rmse", options.seed)
-        cells = {"images": len(chosen), "3DRMSE": mean, "std": spread, "95 % of the mean": interval_text(interval)}
+        cells = {"images": len(chosen), "3DRMSE": mean, "std": spread, "95 % CI of the mean": interval_text(interval)}
         rows.append(Row("ours" + (f", {group}" if group else ""), cells | {"median": float(np.median(pooled(chosen)))}))
-    columns = ("images", "3DRMSE", "std", "95 % of the mean", "median")
+    columns = ("images", "3DRMSE", "std", "95 % CI of the mean", "median")
     return (Table("FG 2018: 3DRMSE after seven-landmark alignment, mm", columns, tuple(rows)),)
 
 
@@ -122,6 +122,7 @@ FG2018_PROTOCOL = Protocol(
         "(patrikhuber/fg2018-competition). That the organisers average the images' root mean squares is unverified.",
         "A mirrored landmark alignment, which the official code allows, is refused.",
         "No published figures are printed: none could be verified.",
+        "The curve pools points of all images; the table's figure is per image.",
         "Names of scans, annotations and images are matched without regard to case.",
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -38,13 +39,13 @@ def write_heat_maps(
     if not together:
         return []
     limit = error_limit(np.concatenate([outcome.distances for group in together.values() for outcome in group]))
-    per_subject: dict[str, int] = {}
+    surfaces = Counter(subject for subject, _ in together)
     written = []
-    for done, ((subject, surface), group) in enumerate(sorted(together.items())):
+    for done, ((subject, surface), group) in enumerate(sorted(together.items(), key=lambda entry: entry[1][0].name)):
         progress(done, len(together))
-        number = per_subject[subject] = per_subject.get(subject, 0) + 1
-        label = "" if number == 1 else f"-{number}"
-        path = out / "heat_maps" / f"{subject.replace('/', '_')}{label}.png"
+        # A subject with one scan has one picture; else a picture is called by the first item that it shows.
+        name = subject if surfaces[subject] == 1 else group[0].name
+        path = out / "heat_maps" / f"{name.replace('/', '_')}.png"
         write_bytes(path, png(_picture(out, surface, group, title, limit)))
         written.append(path)
     progress(len(together), len(together))
@@ -54,8 +55,8 @@ def write_heat_maps(
 def _picture(out: Path, surface: str, group: Sequence[Outcome], title: str, limit: float) -> np.ndarray:
     shown = load_surface(out, surface)
     mean = np.mean([outcome.distances.astype(np.float64) for outcome in group], axis=0)
-    who = group[0].subject if len(group) > 1 else group[0].name
-    what = f", mean of {len(group)}" if len(group) > 1 else ""
+    who = f"subject {group[0].subject}" if len(group) > 1 else group[0].name
+    what = f", mean of {len(group)} items" if len(group) > 1 else ""
     label = f"{title}: {who}{what}, distance in mm   (median {np.median(mean):.2f}, mean {mean.mean():.2f})"
     normals = vertex_normals(shown.vertices, shown.triangles)
     return heat_picture(shown.vertices, shown.triangles, normals, mean, (shown.forward, shown.up), label, limit=limit)

@@ -158,7 +158,9 @@ def _find(data: Path, predictions: Path, folder: str, all_scans: bool) -> Found:
     films = {(s, v): frames_of(data, s, v) for s in SUBJECTS for v in SETTINGS}
     used = [v for v in SETTINGS if any(given[s, v] or films[s, v] for s in SUBJECTS)]
     notes = [f"No prediction of the setting {v}; it is left out." for v in SETTINGS if used and v not in used]
-    items, missing, jobs = [], [], []
+    items, jobs = [], []
+    unmarked = [s for s in SUBJECTS if not truths[s] and scans_of(data, s, folder, unmarked=True)]
+    missing = [(f"{s}/{v}", "a scan without landmarks (.ljson)") for s in unmarked for v in used or SETTINGS]
     for subject in (s for s in SUBJECTS if truths[s]):
         for setting in used or SETTINGS:
             name, video = f"{subject}/{setting}", given[subject, setting]
@@ -201,7 +203,7 @@ def _tables(title: str, key: str, published: tuple[Row, ...]) -> Callable[..., t
                 values[column] = f"{numbers.mean():.2f}±{numbers.std():.2f}"
                 ranges[column] = interval_text(mean_cells(chosen, key, options.seed)[2])
         subjects = len({outcome.subject for outcome in outcomes})
-        rows = (Row("ours", values | {"subjects": subjects}), Row("ours, 95 % of the mean", ranges), *published)
+        rows = (Row("ours", values | {"subjects": subjects}), Row("ours, 95 % CI of the mean", ranges), *published)
         return (Table(title, (*MICC_COLUMNS, "all", "subjects"), rows),)
 
     return tables
@@ -223,6 +225,7 @@ SYMMETRIC_PROTOCOL = Protocol(
         "Not to be compared with the cropped one-sided protocol; the two differ by about half a millimetre.",
     ),
     curve_mm=5.0,
+    curve_of="truth to prediction only, pooled",
 )
 CROPPED_PROTOCOL = Protocol(
     "micc-cropped",

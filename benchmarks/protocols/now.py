@@ -84,7 +84,7 @@ def tables(outcomes: Sequence[Outcome], options: Options, metrical: bool = False
     rows += [Row(f"ours, {name}", pooled_cells(of_group(outcomes, name), options.seed)) for name in order]
     if not metrical:
         rows += NOW
-    columns = ("images", "median", "mean", "std", "95 % of the median")
+    columns = ("images", "median", "mean", "std", "95 % CI of the median")
     title = "NoW, metrical: scan-to-mesh distance, mm" if metrical else "NoW: scan-to-mesh distance, mm"
     return (Table(title, columns, tuple(rows)),)
 
@@ -101,6 +101,7 @@ METRICAL_PROTOCOL = replace(
     NOW_PROTOCOL,
     name="now-metrical",
     title="NoW, metrical variant",
+    takes=frozenset({"unit"}),
     find=lambda data, predictions, options: find(data, predictions, options, metrical=True),
     tables=lambda outcomes, options: tables(outcomes, options, metrical=True),
     notes=(

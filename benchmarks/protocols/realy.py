@@ -13,7 +13,7 @@ from benchmarks.alignments import procrustes, region_icp
 from benchmarks.metrics import root_mean_square
 from benchmarks.nonrigid import Keypoints, bend_region
 from benchmarks.protocols.files import MESHES, face_axes, need_folder
-from benchmarks.protocols.published import REALY_FRONTAL, REALY_REGIONS, REALY_SIDE
+from benchmarks.protocols.published_realy import REALY_FRONTAL, REALY_REGIONS, REALY_SIDE
 from benchmarks.protocols.statistics import groups_of, interval_text, mean_cells, of_group
 from benchmarks.protocols.types import FitJob, Found, Item, Options, Outcome, Protocol, Row, Shown, Table
 from fitter.capture.scan.clean import merge_vertices
@@ -33,6 +33,7 @@ RIGID = {"nose": (*NOSE, 70, 71), "mouth": MOUTH, "forehead": FOREHEAD, "cheek":
 BENT = {"nose": NOSE, "mouth": MOUTH, "forehead": FOREHEAD, "cheek": None}
 """Keypoints of the deformation."""
 MISFIT = 0.3
+EYES_MM = (50.0, 150.0)
 PICTURES = (".jpg", ".jpeg", ".png")
 
 
@@ -106,6 +107,10 @@ def score(item: Item) -> Outcome:
     if not off <= MISFIT * np.linalg.norm(marks[36] - marks[45]):
         raise InputError(path, "keypoints that do not fit the scan's", f"the topology of {template.name}")
     predicted, keypoints, mm = Surface(pose(mesh.vertices), mesh.triangles), pose(keypoints), item.settings["mm"]
+    eyes = mm * float(np.linalg.norm(marks[36] - marks[45]))
+    if not EYES_MM[0] <= eyes <= EYES_MM[1]:
+        found = f"outer eye corners {eyes:.3g} mm apart by metrical_scale.txt ({mm:g} mm per unit)"
+        raise InputError(item.files["keypoints"][0], found, f"{EYES_MM[0]:g} to {EYES_MM[1]:g} mm")
     figures, distances, parts = {}, [], []
     for region, file in zip(REALY_REGIONS, item.files["regions"], strict=True):
         part = read_mesh(file)
@@ -139,13 +144,20 @@ def _template(folders: Sequence[Path], meshes: Sequence[Path], given: Path | Non
             raise InputError(given, "no template", "T.obj with T.txt of 85 keypoints beside it")
         return path
     known = [path for folder in folders for path in sorted(folder.glob("*.obj")) if path.with_suffix(".txt").is_file()]
-    for mesh in meshes[:1]:
-        triangles = read_obj(mesh).triangles
-        for path in known:
-            if np.array_equal(read_obj(path).triangles, triangles):
+    # The first that has a known topology tells; those that differ from it are refused one by one.
+    topologies = [(path, read_obj(path).triangles) for path in known]
+    for mesh in meshes:
+        try:
+            triangles = read_obj(mesh).triangles
+        except InputError:
+            continue
+        for path, wanted in topologies:
+            if np.array_equal(wanted, triangles):
                 return path
-        names = ", ".join(path.name for path in known) or "no template at all"
-        raise InputError(mesh, "a topology that no template has", names, "Give yours with --template.")
+    if meshes:
+        names = ", ".join(path.name for path in known)
+        expected = f"one of {names}" if names else "a template T.obj with T.txt of its 85 keypoints in DATA"
+        raise InputError(meshes[0], "a topology that no template has", expected, "Give yours with --template.")
     raise InputError(folders[0], "no prediction", "<id>.obj or <id>_<view>.obj", "See docs/evaluation.md.")
 
 
@@ -203,7 +215,7 @@ def tables(outcomes: Sequence[Outcome], options: Options) -> tuple[Table, ...]:
         mean, _, interval = mean_cells(chosen, "all", options.seed)
         cells["all"], ranges["all"] = mean, interval_text(interval, 3)
         published = REALY_SIDE if group == "side" else REALY_FRONTAL
-        rows = (Row("ours", cells), Row("ours, 95 % of the mean", ranges), *published)
+        rows = (Row("ours", cells), Row("ours, 95 % CI of the mean", ranges), *published)
         title = f"REALY, {group} images: mean/median±std of the regions' errors, mm"
         found.append(Table(title, ("images", "all", *REALY_REGIONS), rows, 3))
     return tuple(found)
@@ -215,11 +227,13 @@ REALY_PROTOCOL = Protocol(
     find,
     score,
     tables,
-    (
+    takes=frozenset({"template"}),
+    curve_of="vertices of the four regions, pooled over images",
+    notes=(
         "The benchmark calls its error NMSE; it is a mean Euclidean distance, in mm through metrical_scale.txt. It is "
         "measured between the scan's region and where its bent copy touches the prediction (czh-98/REALY).",
         "Single precision of the original is not reproduced, and doubles of scan vertices are joined within a "
         "millionth of the extent; a part of a region without any pair stays put, where the original is undetermined.",
-        "Published rows are the benchmark's leaderboard; 'all' is the mean of the four regions.",
+        "Published rows are the benchmark's leaderboard, as it stands; 'all' is the mean of the four regions.",
     ),
 )

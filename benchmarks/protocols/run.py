@@ -112,6 +112,9 @@ def run_protocol(
         InputError: A folder has not the protocol's layout, nothing could be scored, or `out` cannot be written.
     """
     chosen, options, progress = protocol_of(name), options or Options(), progress or Progress()
+    for option, value in options.given().items():
+        if option not in chosen.takes:
+            raise InputError(f"--{option}", str(value), f"no such option: {name} does not ask for it", "Leave it out.")
     found = chosen.find(Path(data), Path(predictions), options)
     out = Path(out)
     try:
@@ -119,7 +122,12 @@ def run_protocol(
         refused, fresh = _score_all(chosen, found, out, workers, progress)
         kept = _collected(chosen, found, out)
         if not kept:
-            raise _nothing(predictions, found, refused)
+            # What an earlier run wrote is not of these predictions.
+            for path in (out / "results.md", out / "results.csv", out / "results.json", out / "curves.png"):
+                path.unlink(missing_ok=True)
+            shutil.rmtree(out / "heat_maps", ignore_errors=True)
+            write_text(out / LISTED, _not_scored(found.missing, refused))
+            raise _nothing(data, predictions, found, refused)
         return _write(chosen, found, options, kept, fresh, refused, out, pictures, progress)
     except OSError as error:
         raise output_error(Path(error.filename or out), error) from error
@@ -159,11 +167,13 @@ def _collected(chosen: Protocol, found: Found, out: Path) -> list[tuple[Outcome,
     return [entry for entry in stored if entry is not None]
 
 
-def _nothing(predictions: Path, found: Found, refused: Sequence[tuple[str, str]]) -> InputError:
-    """The line for a run without a single result: its first cause says most."""
+def _nothing(data: Path, predictions: Path, found: Found, refused: Sequence[tuple[str, str]]) -> InputError:
+    """The line for a run without a single result: its first cause says most, and whose folder it is about."""
     causes = [f"{name}: {reason}" for name, reason in [*refused, *found.missing]]
     counts = f"nothing to score ({len(refused)} refused, {len(found.missing)} missing)"
     first = f"; the first is {causes[0]}" if causes else ""
+    if not refused and not any("prediction" in reason for _, reason in found.missing):
+        return InputError(data, counts + first, "the data set in the protocol's layout", "See docs/evaluation.md.")
     return InputError(predictions, counts + first, "predictions in the protocol's layout", "See docs/evaluation.md.")
 
 
@@ -202,7 +212,7 @@ def _write(
     write_text(files[2], json.dumps(whole, indent=1) + "\n")
     write_text(files[3], _not_scored(found.missing, refused))
     if pictures:
-        files += _draw(chosen, kept, out, progress)
+        files += _draw(chosen, kept, out, progress, summary.complete)
     return Summary(tables, len(outcomes), fresh, found.missing, tuple(refused), notes, tuple(files))
 
 
@@ -215,7 +225,9 @@ def _not_scored(missing: Sequence[tuple[str, str]], refused: Sequence[tuple[str,
     return buffer.getvalue()
 
 
-def _draw(chosen: Protocol, kept: list[tuple[Outcome, str | None]], out: Path, progress: Progress) -> list[Path]:
+def _draw(
+    chosen: Protocol, kept: list[tuple[Outcome, str | None]], out: Path, progress: Progress, complete: bool
+) -> list[Path]:
     # Late: the rasterizer brings torch along, and without pictures nobody should wait for it.
     from benchmarks.protocols.curves import error_curves
     from benchmarks.protocols.heat_maps import write_heat_maps
@@ -226,9 +238,12 @@ def _draw(chosen: Protocol, kept: list[tuple[Outcome, str | None]], out: Path, p
     series = {"all": pooled(outcomes)}
     if 1 < len(groups) <= 7:
         series |= {name: pooled(of_group(outcomes, name)) for name in groups}
-    picture = error_curves(series, chosen.curve_mm, f"{chosen.title}: cumulative error")
-    write_bytes(out / "curves.png", png(picture))
-    return [out / "curves.png", *write_heat_maps(out, kept, title=chosen.title, progress=progress.drawn)]
+    title = f"{chosen.title}: cumulative error" + ("" if complete else " (INCOMPLETE)")
+    write_bytes(out / "curves.png", png(error_curves(series, chosen.curve_mm, title, chosen.curve_of)))
+    maps = write_heat_maps(out, kept, title=chosen.title, progress=progress.drawn)
+    for left in set((out / "heat_maps").glob("*.png")) - set(maps):
+        left.unlink()
+    return [out / "curves.png", *maps]
 
 
 def printed(summary: Summary) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,17 @@ from fitter.errors import InputError
 FEWEST_VERTICES = 100
 LANDMARK_MISFIT = 0.25
 """Root mean square distance of aligned landmarks, in eye distances, beyond which they name other points."""
+NAMES = (
+    "right eye outer",
+    "right eye inner",
+    "left eye inner",
+    "left eye outer",
+    "nose bottom",
+    "right mouth",
+    "left mouth",
+)
+ORDER_DOUBT = 0.05
+"""Misfit, in eye distances, from which another order of the landmarks is thought of."""
 SCALES = (0.6, 1.67)
 """Sizes of a prediction, relative to the scan, that a metrical one in the right unit can have."""
 
@@ -62,6 +75,25 @@ def cropped(target: Target, factor: float, where: Path) -> tuple[np.ndarray, Sho
     return vertices, Shown(vertices, triangles, *face_axes(target.landmarks))
 
 
+@lru_cache(maxsize=1)
+def _orders() -> np.ndarray:
+    """[5040, 7] all orders of seven points, the given one first."""
+    return np.array(list(permutations(range(7))))
+
+
+def order_misfits(marks: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """[5040] root mean square distances that a similarity leaves of `marks` [7, 3], in every order, to `target` [7, 3].
+
+    In closed form (Umeyama 1991, eq. 38): what is left is known from the singular values alone.
+    """
+    source, wanted = marks - marks.mean(0), target - target.mean(0)
+    across = np.einsum("ni,pnj->pij", wanted, source[_orders()])
+    u, singular, vt = np.linalg.svd(across)
+    singular[:, 2] *= np.sign(np.linalg.det(u) * np.linalg.det(vt))
+    left = (wanted**2).sum() - singular.sum(1) ** 2 / (source**2).sum()
+    return np.sqrt(np.maximum(left, 0.0) / len(target))
+
+
 def start_on_landmarks(
     path: Path, predicted: Surface, marks: np.ndarray, target: Target, *, scale: bool, metrical: bool
 ) -> Similarity:
@@ -88,6 +120,12 @@ def start_on_landmarks(
     if not misfit <= LANDMARK_MISFIT:
         found = f"landmarks that miss the scan's by {misfit:.2f} eye distances after alignment"
         raise InputError(path, found, expected, "Check their order and the topology of the mesh they were read from.")
+    misfits = order_misfits(marks, target.landmarks)
+    best = int(misfits.argmin())
+    if misfits[best] < 0.5 * misfits[0] and misfits[0] > ORDER_DOUBT * eyes:
+        moved = [f"{NAMES[k]} where {NAMES[other]} should be" for k, other in enumerate(_orders()[best]) if k != other]
+        found = f"landmarks in another order, to all appearance: {', '.join(moved)}"
+        raise InputError(path, found, expected, "Check their order.")
     if metrical and not SCALES[0] <= 1 / free.scale <= SCALES[1]:
         found = f"a face {1 / free.scale:.3g} times the scan's size"
         raise InputError(path, found, "a metrical prediction", "Give the predictions' unit with --unit.")

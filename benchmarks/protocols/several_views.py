@@ -17,7 +17,7 @@ from benchmarks.protocols.published import ESRC_2VIEW, FACESCAPE_3VIEW
 from benchmarks.protocols.scan_to_mesh import Target, score_scan
 from benchmarks.protocols.statistics import pooled_cells
 from benchmarks.protocols.types import FitJob, Found, Item, Options, Outcome, Protocol, Row, Table
-from fitter.capture.scan.read import read_mesh
+from fitter.capture.scan.read import MM_PER_UNIT, read_mesh
 from fitter.errors import InputError
 
 SCALES = "Rt_scale_dict.json"
@@ -40,26 +40,31 @@ def _entry(
     return Item(name, subject, "all", files, settings), None, None
 
 
-def _found(entries: Sequence[tuple], data: Path, expected: str) -> Found:
+def _found(entries: Sequence[tuple], data: Path, expected: str, note: str = "") -> Found:
     if not entries:
         raise InputError(data, "no scans", expected, "Check the layout in docs/evaluation.md.")
     items, missing, jobs = (tuple(entry for entry in column if entry) for column in zip(*entries, strict=True))
-    return Found(items, missing, jobs)
+    return Found(items, missing, jobs, (note,) if note else ())
 
 
 def find_esrc(data: Path, predictions: Path, options: Options) -> Found:
     """One item per scan with a folder of photographs, `views/<scan>/`, or with a prediction."""
     scans = by_stem(need_folder(data / "scans", "scans/**/*.obj"), "*.obj")
     marks = by_stem(data, "*.lnd")
-    entries = []
+    entries, unasked = [], 0
     for stem, scan in sorted(scans.items()):
         images = _photographs(data / "views" / scan.stem)
         target = predictions / scan.stem
         if images or first_mesh(target):
             subject = scan.stem.split("_")[0].upper()
-            settings = {"rigid": options.rigid, "mm": 1.0}
+            settings = _settings(options, 1.0)
             entries.append(_entry(scan.stem, subject, scan, marks.get(stem), target, images, settings))
-    return _found(entries, data, "scans/**/<SCAN>.obj with annotations <SCAN>.lnd and views/<SCAN>/*.jpg")
+        else:
+            unasked += 1
+    left = f"{unasked} of {len(scans)} scans have neither photographs in views/ nor a prediction: not counted."
+    return _found(
+        entries, data, "scans/**/<SCAN>.obj with annotations <SCAN>.lnd and views/<SCAN>/*.jpg", left if unasked else ""
+    )
 
 
 def find_facescape(data: Path, predictions: Path, options: Options) -> Found:
@@ -79,10 +84,17 @@ def find_facescape(data: Path, predictions: Path, options: Options) -> Found:
         marks = next((path for suffix in MARKS if (path := scan.with_suffix(suffix)).is_file()), None)
         folder = data / "images" / subject / expression
         images = [folder / f"{view}.jpg" for view in chosen.get(name, ())]
-        settings = {"rigid": options.rigid, "mm": mm}
+        settings = _settings(options, mm)
         images = [image for image in images if image.is_file()]
         entries.append(_entry(name, subject, scan, marks, predictions / subject / expression, images, settings))
     return _found(entries, data, "meshes/<id>/<expression>.ply")
+
+
+def _settings(options: Options, mm: float) -> dict:
+    """What scoring needs to know: millimetres per unit of the scan (`mm`) and, without scale, of the prediction."""
+    if options.unit is not None and not options.rigid:
+        raise InputError("--unit", options.unit, "--rigid with it", "A similarity does not ask for a unit.")
+    return {"rigid": options.rigid, "mm": mm, "unit": (options.unit or "mm") if options.rigid else None}
 
 
 def _photographs(folder: Path) -> list[Path]:
@@ -90,6 +102,8 @@ def _photographs(folder: Path) -> list[Path]:
 
 
 def _json(path: Path) -> dict:
+    if not path.is_file():
+        raise InputError(path, "no such file", "the file of FaceScape's toolkit", "See docs/evaluation.md.")
     try:
         document = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -108,16 +122,19 @@ def score(item: Item) -> Outcome:
     eyes = float(np.linalg.norm(target.landmarks[3] - target.landmarks[0]))
     if not 50.0 <= eyes <= 150.0:
         raise InputError(item.files["scan_landmarks"][0], f"outer eye corners {eyes:.3g} mm apart", "50 to 150 mm")
-    marks = read_points(item.files["landmarks"][0], 7)
-    scored = score_scan(path, load_surface(path), marks, target, rigid=rigid, metrical=rigid)
+    unit = MM_PER_UNIT[item.settings["unit"]] if rigid else 1.0
+    marks = unit * read_points(item.files["landmarks"][0], 7)
+    scored = score_scan(path, load_surface(path, unit), marks, target, rigid=rigid, metrical=rigid)
     return Outcome(item.name, item.subject, item.group, scored.numbers(), scored.distances, scored.shown)
 
 
 def _tables(title: str, published: tuple[Row, ...]) -> Callable[[Sequence[Outcome], Options], tuple[Table, ...]]:
     def tables(outcomes: Sequence[Outcome], options: Options) -> tuple[Table, ...]:
         how = "rigid" if options.rigid else "similarity"
-        rows = (Row(f"ours ({how})", pooled_cells(outcomes, options.seed)), *published)
-        return (Table(title, ("images", "median", "mean", "std", "95 % of the median"), rows),)
+        cells = pooled_cells(outcomes, options.seed)
+        cells["scans"] = cells.pop("images")
+        rows = (Row(f"ours ({how})", cells), *published)
+        return (Table(title, ("scans", "median", "mean", "std", "95 % CI of the median"), rows),)
 
     return tables
 
@@ -126,7 +143,7 @@ _NOTES = (
     "The paper's split, choice of views, crop and ICP are not public: unverified. Here: NoW's crop, seven landmarks, "
     "least-squares ICP, distances pooled over scans.",
     "The paper says rigid alignment; whether that includes scale is unverified. Default: with scale, as NoW; --rigid: "
-    "without (predictions in mm).",
+    "without (predictions in mm, or as --unit says).",
     "Published rows are table 2 of the HRN paper.",
 )
 ESRC_PROTOCOL = Protocol(
@@ -136,6 +153,7 @@ ESRC_PROTOCOL = Protocol(
     score,
     _tables("ESRC, two views: scan-to-mesh distance, mm", ESRC_2VIEW),
     _NOTES,
+    takes=frozenset({"rigid", "unit"}),
 )
 FACESCAPE_PROTOCOL = Protocol(
     "facescape-3view",
@@ -144,4 +162,5 @@ FACESCAPE_PROTOCOL = Protocol(
     score,
     _tables("FaceScape, three views: scan-to-mesh distance, mm", FACESCAPE_3VIEW),
     (*_NOTES, "Scans are brought to millimetres by the scale in Rt_scale_dict.json; that file is part of the toolkit."),
+    takes=frozenset({"rigid", "unit"}),
 )

@@ -35,7 +35,7 @@ def pooled_cells(outcomes: Sequence[Outcome], seed: int) -> dict[str, float | st
         "median": float(np.median(distances)),
         "mean": float(distances.mean()),
         "std": float(distances.std()),
-        "95 % of the median": interval_text(pooled_median_interval(outcomes, seed)),
+        "95 % CI of the median": interval_text(pooled_median_interval(outcomes, seed)),
     }
 
 
@@ -68,5 +68,7 @@ def mean_cells(outcomes: Sequence[Outcome], key: str, seed: int) -> tuple[float,
 
 
 def interval_text(interval: Interval, decimals: int = 2) -> str:
-    """`1.10-1.38`."""
+    """`1.10-1.38`; nothing where it is one point, as of a single subject."""
+    if interval.low == interval.high:
+        return ""
     return f"{interval.low:.{decimals}f}–{interval.high:.{decimals}f}"

@@ -23,6 +23,11 @@ class Options:
     seed: int = 0
     """Of the bootstrap."""
 
+    def given(self) -> dict[str, object]:
+        """Those of the choices that only some protocols have and that were made."""
+        chosen = {"unit": self.unit, "rigid": self.rigid or None, "template": self.template}
+        return {name: value for name, value in chosen.items() if value is not None}
+
 
 @dataclass(frozen=True)
 class FitJob:
@@ -130,5 +135,9 @@ class Protocol:
     """Footnotes of every result: which variant this is, and what is not verified."""
     curve_mm: float = 8.0
     """End of the cumulative error curve."""
+    curve_of: str = "pooled"
+    """What the curve counts, where that is not what the table has."""
+    takes: frozenset[str] = frozenset()
+    """Which of the options `unit`, `rigid`, `template` mean something here."""
     version: int = 1
     """Raise it when numbers change, so that stored results are made anew."""

@@ -17,6 +17,7 @@ from fitter.export.records import json_bytes
 from fitter.export.report.clay import BACKGROUND, draw, figure, studio_camera, to_pixels
 
 SIDE = 520
+BRIGHTNESS, RELIEF = 0.82, 0.3
 TURNS = ((-45.0, "from the subject's right"), (0.0, "front"), (45.0, "from the subject's left"))
 
 
@@ -84,8 +85,9 @@ def heat_picture(
         limit: End of the scale, mm; by default it follows the distances.
     """
     limit = limit or error_mesh.error_limit(distances)
-    colours = 0.62 * srgb_decode(error_mesh.error_colours(distances, limit))
-    subject = figure(vertices, triangles, normals, colours=colours)
+    # Little light: what a colour says must not depend on where it stands.
+    colours = BRIGHTNESS * srgb_decode(error_mesh.error_colours(distances, limit))
+    subject = figure(vertices, triangles, normals, colours=colours, relief=RELIEF)
     target = 0.5 * (vertices.min(0) + vertices.max(0))
     reach = 2.3 * float(np.linalg.norm(vertices - target, axis=1).max())
     panels = []
@@ -94,7 +96,8 @@ def heat_picture(
         image = Image.fromarray(to_pixels(draw(subject, camera).over(BACKGROUND)))
         ImageDraw.Draw(image).text((SIDE / 2, SIDE - 12), side, fill="#55504a", font=font(16), anchor="ms")
         panels.append(np.asarray(image))
-    return with_colour_bar(np.concatenate(panels, 1), ERROR, 0.0, limit, label, 20)
+    beyond = bool(len(distances)) and float(np.max(distances)) > limit
+    return with_colour_bar(np.concatenate(panels, 1), ERROR, 0.0, limit, label, 20, beyond=beyond)
 
 
 def write_comparison(comparison: Comparison, folder: str | Path, *, mm_per_unit: float = 1.0) -> list[Path]:

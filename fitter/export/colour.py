@@ -81,7 +81,14 @@ def font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 
 
 def with_colour_bar(
-    picture: np.ndarray, stops: tuple[str, ...], low: float, high: float, label: str, size: int | None = None
+    picture: np.ndarray,
+    stops: tuple[str, ...],
+    low: float,
+    high: float,
+    label: str,
+    size: int | None = None,
+    *,
+    beyond: bool = False,
 ) -> np.ndarray:
     """Put a horizontal colour bar with its numbers below a uint8 picture [H, W, 3].
 
@@ -92,6 +99,7 @@ def with_colour_bar(
         high: Number at its right end.
         label: What the numbers are, with the unit.
         size: Height of the letters in px; by default it follows the width.
+        beyond: Whether the last colour stands for more than `high`, too.
     """
     height, width = picture.shape[:2]
     letters = size or max(11, width // 48)
@@ -108,6 +116,7 @@ def with_colour_bar(
     for value in (low, (low + high) / 2, high):
         x = left + (right - left) * (value - low) / (high - low)
         draw.line((x, top + thickness, x, top + thickness + 3), fill="#555555")
-        draw.text((x, under), f"{value:g}", fill="#222222", font=font(letters), anchor="mt")
+        number = f"≥ {value:g}" if beyond and value == high else f"{value:g}"
+        draw.text((x, under), number, fill="#222222", font=font(letters), anchor="mt")
     draw.text(((left + right) / 2, under + int(letters * 1.15)), label, fill="#222222", font=font(letters), anchor="mt")
     return np.asarray(canvas)

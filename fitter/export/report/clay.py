@@ -43,6 +43,8 @@ class Figure:
     """[T, T, 3] linear RGB, row 0 is v = 0; drawn as it is, without light."""
     textured: np.ndarray | None = None
     """[F] bool: the triangles that wear the texture; the others are drawn in light. None: all do."""
+    relief: float = 1.0
+    """How much of the play of light is drawn; 0: none, the colours as they are."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Picture:
 
 
 def figure(vertices: np.ndarray, triangles: np.ndarray, normals: np.ndarray, **look) -> Figure:
-    """A `Figure` of a mesh; `look` is any of `colours`, `uv`, `texture` and `textured`."""
+    """A `Figure` of a mesh; `look` is any of `colours`, `uv`, `texture`, `textured`, `relief`."""
     topology = MeshTopology.from_triangles(torch.from_numpy(np.ascontiguousarray(triangles, np.int64)), len(vertices))
     return Figure(np.asarray(vertices, np.float64), np.asarray(normals, np.float64), topology, **look)
 
@@ -106,7 +108,8 @@ class Shot:
         self.subject = subject
         self._fragments = rasterize(torch.from_numpy(clip.astype(np.float32))[None], subject.topology, (height, width))
         self._mask = self._fragments.mask[0].numpy()
-        self._light = light(self.at_pixels(subject.normals @ matrix[:3, :3].T), self.at_pixels(in_camera))
+        lit = light(self.at_pixels(subject.normals @ matrix[:3, :3].T), self.at_pixels(in_camera))
+        self._light = np.float32(subject.relief) * lit + np.float32(1.0 - subject.relief)
 
     def at_pixels(self, attribute: np.ndarray) -> np.ndarray:
         """[P, C] float32 values of a vertex attribute [V, C] at the covered pixels; the rest costs nothing."""
