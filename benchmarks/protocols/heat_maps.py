@@ -55,7 +55,8 @@ def write_heat_maps(
 def _picture(out: Path, surface: str, group: Sequence[Outcome], title: str, limit: float) -> np.ndarray:
     shown = load_surface(out, surface)
     mean = np.mean([outcome.distances.astype(np.float64) for outcome in group], axis=0)
-    who = f"subject {group[0].subject}" if len(group) > 1 else group[0].name
+    subject = group[0].subject
+    who = group[0].name if len(group) == 1 else f"subject {subject}" if subject.isdigit() else subject
     what = f", mean of {len(group)} items" if len(group) > 1 else ""
     label = f"{title}: {who}{what}, distance in mm   (median {np.median(mean):.2f}, mean {mean.mean():.2f})"
     normals = vertex_normals(shown.vertices, shown.triangles)

@@ -135,7 +135,7 @@ class Protocol:
     """Footnotes of every result: which variant this is, and what is not verified."""
     curve_mm: float = 8.0
     """End of the cumulative error curve."""
-    curve_of: str = "pooled"
+    curve_of: str = "points pooled over items"
     """What the curve counts, where that is not what the table has."""
     takes: frozenset[str] = frozenset()
     """Which of the options `unit`, `rigid`, `template` mean something here."""

@@ -116,7 +116,7 @@ def with_colour_bar(
     for value in (low, (low + high) / 2, high):
         x = left + (right - left) * (value - low) / (high - low)
         draw.line((x, top + thickness, x, top + thickness + 3), fill="#555555")
-        number = f"≥ {value:g}" if beyond and value == high else f"{value:g}"
+        number = f"> {value:g}" if beyond and value == high else f"{value:g}"
         draw.text((x, under), number, fill="#222222", font=font(letters), anchor="mt")
     draw.text(((left + right) / 2, under + int(letters * 1.15)), label, fill="#222222", font=font(letters), anchor="mt")
     return np.asarray(canvas)
