@@ -350,7 +350,7 @@ def document(results: Path = RESULTS) -> str:
     parts = [HEAD]
     for name, section in SECTIONS:
         parts += [section(read_record(path)) for path in sorted(results.glob(f"{name}.json"))]
-        if name == "ablation" and (results / "largest-errors.md").is_file():
+        if name == "tuning" and (results / "largest-errors.md").is_file():
             parts.append((results / "largest-errors.md").read_text("utf-8").strip())
     return "\n\n".join(parts) + "\n"
 
