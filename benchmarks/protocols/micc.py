@@ -17,6 +17,7 @@ from benchmarks.protocols.micc_files import (
     SUBJECTS,
     GroundTruth,
     frames_of,
+    has_scan,
     load_video,
     prediction_of,
     read_ljson,
@@ -159,7 +160,7 @@ def _find(data: Path, predictions: Path, folder: str, all_scans: bool) -> Found:
     used = [v for v in SETTINGS if any(given[s, v] or films[s, v] for s in SUBJECTS)]
     notes = [f"No prediction of the setting {v}; it is left out." for v in SETTINGS if used and v not in used]
     items, jobs = [], []
-    unmarked = [s for s in SUBJECTS if not truths[s] and scans_of(data, s, folder, unmarked=True)]
+    unmarked = [s for s in SUBJECTS if not truths[s] and has_scan(data, s, folder)]
     missing = [(f"{s}/{v}", "a scan without landmarks (.ljson)") for s in unmarked for v in used or SETTINGS]
     for subject in (s for s in SUBJECTS if truths[s]):
         for setting in used or SETTINGS:

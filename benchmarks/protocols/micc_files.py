@@ -28,8 +28,8 @@ class GroundTruth:
     landmarks: Path
 
 
-def scans_of(data: Path, subject: str, folder: str = "", *, unmarked: bool = False) -> list[GroundTruth | Path]:
-    """The frontal scans of a subject that have landmarks: frontal1 first; or, if `unmarked`, those that have none.
+def scans_of(data: Path, subject: str, folder: str = "") -> list[GroundTruth]:
+    """The frontal scans of a subject that have landmarks: frontal1 first.
 
     Landmarks lie in MICC_landmarks/ with the path of the scan's folder; names may differ (some scans were exported
     anew), so the first file counts, as in GANFit's code.
@@ -39,9 +39,14 @@ def scans_of(data: Path, subject: str, folder: str = "", *, unmarked: bool = Fal
         part = Path(subject) / "Model" / take / "obj"
         meshes = sorted((data / folder / part).glob("*.obj"))
         marks = sorted((data / "MICC_landmarks" / part).glob("*.ljson")) or sorted((data / part).glob("*.ljson"))
-        if meshes and bool(marks) != unmarked:
-            found.append(meshes[0] if unmarked else GroundTruth(meshes[0], marks[0]))
+        if meshes and marks:
+            found.append(GroundTruth(meshes[0], marks[0]))
     return found
+
+
+def has_scan(data: Path, subject: str, folder: str = "") -> bool:
+    """Whether there is a frontal scan of a subject, with landmarks or without."""
+    return any((data / folder / subject / "Model").glob("frontal[12]/obj/*.obj"))
 
 
 def read_ljson(path: Path) -> np.ndarray:
